@@ -1,0 +1,66 @@
+# make help lists what there is. Each target sets up whatever it needs by itself.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+READY_DEV := $(VENV)/.ready-dev
+DEMO_FLAGS := $(if $(filter 1,$(ONCE)),--once)
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit("x402jobs needs Python 3.11 or later") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+
+$(READY): $(BIN)/python setup.cfg pyproject.toml constraints.txt
+	$(PIP) --editable .
+	@touch $@
+
+$(READY_DEV): $(READY)
+	$(PIP) --editable '.[dev]'
+	@touch $@
+
+.PHONY: install
+install: $(READY)  ## make the environment and install the package
+
+.PHONY: demo
+demo: $(READY)  ## serve a template and buy one answer live (ONCE=1: end after the call)
+	$(BIN)/x402jobs demo $(DEMO_FLAGS)
+
+.PHONY: serve
+serve: $(READY)  ## serve on the embedded store
+	$(BIN)/x402jobs serve
+
+.PHONY: check
+check: $(READY_DEV)  ## formatting, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: $(READY_DEV)  ## put the code into its form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: test
+test: check  ## the checks, then every test, with branch coverage
+	rm -f .coverage .coverage.*
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+	$(BIN)/coverage report --include 'x402jobs/domain/*,x402jobs/services/*' --fail-under 95
+
+.PHONY: bench-quick
+bench-quick: $(READY_DEV)  ## CPU per delta of the product and of a naive relay, side by side
+	$(BIN)/python -m benchmarks.quick
+
+.PHONY: clean
+clean:  ## remove the environment and everything built
+	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*

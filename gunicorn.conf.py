@@ -1,0 +1,29 @@
+"""How gunicorn serves x402jobs. Facts behind the numbers: docs/operations.md."""
+
+from x402jobs.settings import Settings
+
+bind = Settings.from_env().bind
+
+# Embedded mode is one process on purpose: a second could not follow the first one's streams.
+workers = 1
+worker_class = "gevent"
+worker_connections = 4000
+
+# Streams are long: the worker's heartbeat is gevent's own, so this is no limit on them.
+timeout = 60
+graceful_timeout = 300
+keepalive = 5
+
+# A header must not become a path, a scheme or an address.
+forwarded_allow_ips = ""
+forwarder_headers = ""
+header_map = "refuse"
+secure_scheme_headers = {}  # type: ignore[var-annotated]
+
+limit_request_line = 4094
+limit_request_fields = 50
+limit_request_field_size = 8190
+
+# gunicorn would open one in the home directory, shared by every instance.
+control_socket_disable = True
+accesslog = None

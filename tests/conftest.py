@@ -1,0 +1,169 @@
+"""The shop under test: the real thing over a temporary directory, with loopback peers."""
+
+import base64
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from x402jobs import create_app
+from x402jobs.devkit.claude_server import ClaudeServer
+from x402jobs.devkit.development_ledger import DevelopmentLedger
+from x402jobs.devkit.wallet import Wallet, sign
+from x402jobs.domain.secret import Secret
+from x402jobs.services import Services
+from x402jobs.settings import Settings
+from x402jobs.wiring import build_services, catalogue, development_ledger, local_tokens
+
+RAIN = {"topic": "rain"}
+PRICE = 10_000
+PAY_TO = "0x00000000000000000000000000000000000ADA00"
+CREATOR_KEY = "sk-ant-planted-creator-key"
+SYSTEM_PROMPT = "You write haiku. Planted prompt words. Topic: {topic}{/topic}."
+
+
+@dataclass
+class Shop:
+    """Creator `ada`, her template `haiku`, and everything that can be asked about them."""
+
+    settings: Settings
+    services: Services
+    client: FlaskClient
+    wallet: Wallet
+    ledger: DevelopmentLedger
+    claude: ClaudeServer
+    ada: str
+
+    url = "/@ada/haiku"
+
+    def publish(self, **changes: Any) -> None:
+        """Put ada's haiku template on the shelf, with changes."""
+        template = {
+            "name": "Haiku",
+            "price": PRICE,
+            "system_prompt": SYSTEM_PROMPT,
+            "parameters": [{"name": "topic"}],
+        } | changes
+        self.services.templates.publish(self.ada, "ada", "haiku", **template)
+
+    def token(self, username: str = "ada") -> str:
+        """A good bearer token; the user is made when missing."""
+        user_id = catalogue(self.settings).add_user(username)
+        return local_tokens(self.settings).issue(user_id)
+
+    def quote(self) -> dict[str, Any]:
+        """The PAYMENT-REQUIRED document."""
+        reply = self.client.post(self.url)
+        assert reply.status_code == 402, reply.get_data(as_text=True)
+        return decoded(reply.headers["PAYMENT-REQUIRED"])
+
+    def payment(self) -> dict[str, str]:
+        """The headers of a fresh payment at today's price."""
+        return {"PAYMENT-SIGNATURE": sign(self.wallet, self.quote())}
+
+    def buy(self, values: Any = RAIN, **headers: str) -> TestResponse:
+        """Present a fresh payment with these values."""
+        return self.client.post(self.url, json=values, headers=self.payment() | headers)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The ledger, oldest first."""
+        return self.query("SELECT * FROM x402_executions ORDER BY rowid")
+
+    def query(self, sql: str, *values: object) -> list[dict[str, Any]]:
+        """Ask, or change, the store behind the product's back."""
+        connection = sqlite3.connect(self.settings.data / "x402jobs.sqlite3")
+        connection.row_factory = sqlite3.Row
+        try:
+            with connection:
+                return [dict(row) for row in connection.execute(sql, values)]
+        finally:
+            connection.close()
+
+
+def decoded(header: str) -> Any:
+    """The JSON in a base64 header."""
+    return json.loads(base64.b64decode(header, validate=True))
+
+
+def encoded(document: Any) -> str:
+    """The base64 header of a JSON document."""
+    return base64.b64encode(json.dumps(document).encode()).decode()
+
+
+def events(reply: TestResponse | bytes) -> list[dict[str, Any]]:
+    """The events of a whole stream, its bytes checked against the default dialect."""
+    body = reply if isinstance(reply, bytes) else reply.get_data()
+    assert body.endswith(b"\n\n"), body[-80:]
+    blocks = body.decode("ascii").split("\n\n")[:-1]
+    assert all(block.startswith("data: ") or block == ": ping" for block in blocks)
+    return [json.loads(block[6:]) for block in blocks if block != ": ping"]
+
+
+def text_of(said: list[dict[str, Any]]) -> str:
+    """The answer that text events make."""
+    return "".join(event["content"] for event in said if event["type"] == "text")
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No variable of the developer's own shell decides a test."""
+    for name in os.environ:
+        if name.startswith(("ANTHROPIC_", "X402JOBS_", "CLAUDE_")) or name == "LOG_LEVEL":
+            if name != "X402JOBS_REQUIRE_TOOLS":
+                monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def claude_server() -> Iterator[ClaudeServer]:
+    with ClaudeServer(delta_ms=0) as server:
+        yield server
+
+
+@pytest.fixture
+def claude(claude_server: ClaudeServer) -> ClaudeServer:
+    """The stand-in Claude, with nothing scripted and nothing remembered."""
+    claude_server.script()
+    claude_server.forget()
+    return claude_server
+
+
+@pytest.fixture
+def settings(tmp_path: Path, claude: ClaudeServer) -> Settings:
+    return replace(
+        Settings(),
+        data=tmp_path / "data",
+        claude_url=claude.url,
+        first_content_seconds=4.0,
+        idle_seconds=2.0,
+        heartbeat_seconds=0.5,
+    )
+
+
+@pytest.fixture
+def shop(settings: Settings, claude: ClaudeServer, tmp_path: Path) -> Iterator[Shop]:
+    """The product in process: only the server in front is Flask's test client."""
+    services = build_services(settings)
+    ada = catalogue(settings).add_user("ada")
+    services.integrations.save_claude_key(ada, Secret(CREATOR_KEY))
+    services.integrations.save_pay_to(ada, PAY_TO)
+    app = create_app(settings, services)
+    shop = Shop(
+        settings=settings,
+        services=services,
+        client=app.test_client(),
+        wallet=Wallet.open(tmp_path / "wallet.key"),
+        ledger=development_ledger(settings.data),
+        claude=claude,
+        ada=ada,
+    )
+    shop.publish()
+    yield shop
+    shop.ledger.close()
+    services.close()

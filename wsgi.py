@@ -1,0 +1,5 @@
+"""The line gunicorn imports."""
+
+from x402jobs import create_app
+
+app = create_app()

@@ -1,0 +1,105 @@
+"""An error before the first byte is a JSON reply."""
+
+import math
+import secrets
+from typing import Any
+
+import structlog
+from flask import Flask, Response, g, jsonify, request
+from werkzeug.exceptions import HTTPException
+
+from x402jobs.blueprints.payment_headers import payment_required, payment_response
+from x402jobs.domain.errors import PaymentRequired, X402JobsError
+from x402jobs.domain.money import as_usdc
+
+log = structlog.get_logger(__name__)
+
+HTTP_CODES = {404: "NOT_FOUND", 413: "PAYLOAD_TOO_LARGE"}
+MAX_RETRY_AFTER_SECONDS = 3600
+
+
+def install(app: Flask) -> None:
+    """Give every request an id, and every error the same shape."""
+
+    @app.before_request
+    def name_request() -> None:
+        g.request_id = f"req_{secrets.token_hex(12)}"
+
+    @app.after_request
+    def say_request_id(response: Response) -> Response:
+        response.headers["X-Request-Id"] = g.request_id
+        return response
+
+    app.register_error_handler(X402JobsError, say)
+    app.register_error_handler(HTTPException, _say_http)
+    app.register_error_handler(Exception, _say_unexpected)
+
+
+def say(error: X402JobsError) -> Response:
+    """The JSON body of spec/wire.md, with the headers the error asks for."""
+    body: dict[str, Any] = {"error": error.message, "code": error.code, "requestId": g.request_id}
+    if error.field is not None:
+        body["field"] = error.field
+    execution, headers = error.execution, {}
+    if execution is not None:
+        body["executionId"] = execution.id
+        headers = payment_response(execution)
+        if execution.receipt is not None:
+            # Seed 1's shape once money has moved.
+            body |= {"error": "Execution failed", "message": error.message}
+            body["receipt"] = execution.receipt.as_json()
+        if execution.credit is not None:
+            body["credit"] = execution.credit.as_json()
+    if isinstance(error, PaymentRequired):
+        body, headers = _quote(error)
+    response = jsonify(body)
+    response.status_code = error.status
+    response.headers.update(headers)
+    response.headers["Cache-Control"] = "no-store"
+    if error.retry_after is not None:
+        wait = min(max(1, math.ceil(error.retry_after)), MAX_RETRY_AFTER_SECONDS)
+        response.headers["Retry-After"] = str(wait)
+    log.info("refused", code=error.code, status=error.status, request_id=g.request_id)
+    return response
+
+
+def _quote(error: PaymentRequired) -> tuple[dict[str, Any], dict[str, str]]:
+    """The 402: version 2 in the header; a body for people, in version 1's shape.
+
+    No network we offer has a name in version 1, so its `accepts` is empty.
+    """
+    requirements = error.quote.requirements
+    body = {
+        "x402Version": 1,
+        "error": error.message,
+        "code": error.code,
+        "requestId": g.request_id,
+        "price": {"usdc": as_usdc(requirements.amount), "network": requirements.network.id},
+        "accepts": [],
+    }
+    headers = payment_required(error.quote.as_json(error.message))
+    if error.refused is not None:
+        headers |= payment_response(error.refused, reason=error.refused.code)
+    return body, headers
+
+
+def _say_http(error: HTTPException) -> Response:
+    """Routing's own errors, in our shape."""
+    status = error.code or 500
+    body = {
+        "error": error.description or error.name,
+        "code": HTTP_CODES.get(status, "INVALID_REQUEST" if status < 500 else "UNKNOWN"),
+        "requestId": g.request_id,
+    }
+    response = jsonify(body)
+    response.status_code = status
+    if error.code == 405:
+        response.headers["Allow"] = dict(error.get_headers(request.environ)).get("Allow", "")
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _say_unexpected(error: Exception) -> Response:
+    """A bug of ours: logged with its kind and place, said with a neutral sentence."""
+    log.error("unexpected", exc_info=error, request_id=g.request_id)
+    return say(X402JobsError())

@@ -1,0 +1,65 @@
+"""Server-sent events: the only writer of bytes (spec/wire.md)."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from flask import Response
+
+from x402jobs.blueprints.line import SocketLine
+from x402jobs.domain.events import Ending
+from x402jobs.services.runs import Follower
+
+CONTENT_TYPE = "text/event-stream; charset=utf-8"
+PING = b": ping\n\n"
+PIECE_CHARACTERS = 1300
+"""Escaped, a character takes at most 12 bytes, so an event stays below 16 KiB."""
+
+Dialect = Callable[[str | Ending], Mapping[str, Any]]
+"""How a door words a piece of text, or an ending."""
+
+
+def encode(payload: Mapping[str, Any]) -> bytes:
+    """One event: one ``data:`` line, one blank line, ASCII only."""
+    return f"data: {json.dumps(payload, separators=(',', ':'))}\n\n".encode("ascii")
+
+
+def lines(
+    follower: Follower, dialect: Dialect, line: SocketLine, silence: float
+) -> Iterator[bytes]:
+    """Say each event in one write; a comment after a silence; the ending last."""
+    for event in follower.events(silence):
+        if event is None:
+            if line.gone():
+                return
+            yield PING
+        elif isinstance(event, str):
+            for start in range(0, len(event), PIECE_CHARACTERS):
+                yield encode(dialect(event[start : start + PIECE_CHARACTERS]))
+        else:
+            yield encode(dialect(event))
+
+
+def headers_of(*, paid: bool) -> dict[str, str]:
+    """The headers of every stream. `Connection` is the server's to send, not ours."""
+    return {
+        "Cache-Control": "private, no-store, no-transform" if paid else "no-cache, no-transform",
+        "X-Accel-Buffering": "no",
+        "Vary": "Accept, Authorization, PAYMENT-SIGNATURE, X-PAYMENT",
+    }
+
+
+def respond(
+    follower: Follower,
+    dialect: Dialect,
+    line: SocketLine,
+    silence: float,
+    headers: Mapping[str, str],
+) -> Response:
+    """The stream; `silence` is the seconds between heartbeats."""
+    response = Response(
+        lines(follower, dialect, line, silence), content_type=CONTENT_TYPE, headers=dict(headers)
+    )
+    response.headers["X-Execution-Id"] = follower.execution.id
+    response.call_on_close(follower.close)
+    return response

@@ -1,0 +1,1 @@
+"""What lets one laptop run everything with no accounts."""

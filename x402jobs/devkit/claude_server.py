@@ -1,0 +1,300 @@
+"""A stand-in Claude on loopback: the real Messages API, with a memory and a script.
+
+``POST /v1/messages``  answers as Claude would, streamed or whole, with any non-empty key.
+``POST /control``      a JSON list of scripts, one for each coming well-formed call. It replaces
+                       what is still queued; an empty list clears. A bad one changes nothing: 400.
+``GET /control``       the calls received, oldest first (see ``Call``), refused ones among them.
+``DELETE /control``    forgets those calls.
+
+What a script can ask for is told in ``claude_script``; what is then said, in ``claude_reply``.
+
+A reader has hung up when it closes its connection (or its sending half) before the last byte. That
+is noticed within milliseconds, in the middle of a silence too. ``finishedAt`` is when the last byte
+was written, whole answer or cut; it stays null for a call whose reader hung up.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import select
+import socket
+import socketserver
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+from http.client import responses
+from http.server import BaseHTTPRequestHandler
+from ipaddress import IPv4Address
+from typing import Any, Self, TypedDict
+
+from x402jobs.devkit.claude_reply import (
+    Reply,
+    compose,
+    json_reply,
+    objection,
+    recorded_stream,
+    refuse,
+)
+from x402jobs.devkit.claude_script import Script, ScriptError, read_scripts
+
+__all__ = ["Call", "ClaudeServer", "ScriptError", "recorded_stream"]
+
+_LAST_CHUNK = b"0\r\n\r\n"
+
+
+class Call(TypedDict):
+    """One call as it was received, and what became of it. Times are unix seconds."""
+
+    body: Any
+    key: str | None
+    headers: dict[str, str]
+    startedAt: float
+    finishedAt: float | None
+    hungUp: bool
+    hungUpAt: float | None
+
+
+class ClaudeServer:
+    """Runs while its ``with`` block does. Started again after a stop, it has the same address."""
+
+    def __init__(self, port: int = 0, host: str = "127.0.0.1", delta_ms: float = 25) -> None:
+        if not IPv4Address(host).is_loopback:
+            raise ValueError("the stand-in Claude listens on loopback addresses only")
+        self._address = (host, port)
+        self._delta_ms = delta_ms
+        self._lock = threading.Lock()
+        self._scripts: deque[Script] = deque()
+        self._calls: list[Call] = []
+        self._listener: _Listener | None = None
+
+    def start(self) -> Self:
+        self._listener = _Listener(self._address, self)
+        self._address = (self._address[0], self._listener.server_address[1])
+        self._listener.start()
+        return self
+
+    def stop(self) -> None:
+        """Close every connection and wait for every thread. Readers cut off so did not hang up."""
+        if self._listener:
+            self._listener.stop()
+            self._listener = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        host, port = self._address
+        return f"http://{host}:{port}"
+
+    @property
+    def control_url(self) -> str:
+        return f"{self.url}/control"
+
+    def script(self, *scripts: dict[str, Any]) -> None:
+        """What the next calls get, in place of what was queued. Raises ``ScriptError``."""
+        checked = read_scripts(list(scripts))
+        with self._lock:
+            self._scripts = deque(checked)
+
+    @property
+    def calls(self) -> list[Call]:
+        with self._lock:
+            return [call.copy() for call in self._calls]
+
+    def forget(self) -> None:
+        with self._lock:
+            self._calls = []
+
+    def receive(self, body: Any, key: str | None, headers: dict[str, str]) -> tuple[Call, Reply]:
+        """Write a call down and decide its reply. Only a well-formed call uses up a script."""
+        call = Call(
+            body=body,
+            key=key,
+            headers=headers,
+            startedAt=time.time(),
+            finishedAt=None,
+            hungUp=False,
+            hungUpAt=None,
+        )
+        problem = objection(body)
+        script = Script()
+        with self._lock:
+            self._calls.append(call)
+            if key and not problem and self._scripts:
+                script = self._scripts.popleft()
+        if not key:
+            return call, refuse(401, "x-api-key: a key is required", about=body)
+        if problem:
+            return call, refuse(400, problem, about=body)
+        return call, compose(script, body, self._delta_ms)
+
+    def finish(self, call: Call) -> None:
+        with self._lock:
+            call["finishedAt"] = time.time()
+
+    def hang_up(self, call: Call) -> None:
+        with self._lock:
+            call.update({"finishedAt": None, "hungUp": True, "hungUpAt": time.time()})
+
+
+class _Listener(socketserver.ThreadingTCPServer):
+    """A thread for each connection, all of which can be ended at once."""
+
+    allow_reuse_address = True
+    daemon_threads = False  # so that server_close() waits for them
+    request_queue_size = 1024
+
+    def __init__(self, address: tuple[str, int], claude: ClaudeServer) -> None:
+        self.claude = claude
+        self.stopping = False
+        self._open: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        super().__init__(address, _Handler)
+        self._accepting = threading.Thread(target=self.serve_forever, args=(0.01,))
+
+    def start(self) -> None:
+        self._accepting.start()
+
+    def stop(self) -> None:
+        self.stopping = True
+        self.shutdown()
+        self._accepting.join()
+        with self._lock:
+            for connection in self._open:
+                with suppress(OSError):  # its reader was faster
+                    connection.shutdown(socket.SHUT_RDWR)
+        self.server_close()
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        connection, address = super().get_request()
+        with self._lock:
+            self._open.add(connection)
+        return connection, address
+
+    def close_request(self, request: Any) -> None:
+        with self._lock:
+            self._open.discard(request)
+        super().close_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):  # a reset between two requests
+            super().handle_error(request, client_address)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: _Listener
+
+    def do_POST(self) -> None:
+        size = self.headers.get("content-length", "")
+        if not size.isdecimal():
+            self.close_connection = True  # where the next request begins cannot be known
+            return self._send(refuse(400, "content-length: a body of known length is required"))
+        raw = self.rfile.read(int(size))
+        if len(raw) < int(size):
+            self.close_connection = True
+            return None
+        try:
+            body = json.loads(raw)
+        except ValueError:
+            body = None
+        match self._path():
+            case "/v1/messages":
+                self._answer(body)
+            case "/control":
+                self._take_scripts(body)
+            case _:
+                self._send(refuse(404, "Not found"))
+
+    def do_GET(self) -> None:
+        if self._path() != "/control":
+            return self._send(refuse(404, "Not found"))
+        return self._send(json_reply(self.server.claude.calls))
+
+    def do_DELETE(self) -> None:
+        if self._path() != "/control":
+            return self._send(refuse(404, "Not found"))
+        self.server.claude.forget()
+        return self._send(json_reply([]))
+
+    def _path(self) -> str:
+        return self.path.partition("?")[0]
+
+    def _answer(self, body: Any) -> None:
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        scheme, _, bearer = headers.pop("authorization", "").partition(" ")
+        key = headers.pop("x-api-key", "") or (bearer.strip() if scheme.lower() == "bearer" else "")
+        call, reply = self.server.claude.receive(body, key or None, headers)
+        self._send(reply, call)
+
+    def _take_scripts(self, body: Any) -> None:
+        try:
+            if not isinstance(body, list):
+                raise ScriptError("scripts must be a JSON list")
+            self.server.claude.script(*body)
+        except ScriptError as error:
+            return self._send(refuse(400, str(error)))
+        return self._send(json_reply({"queued": len(body)}))
+
+    def _send(self, reply: Reply, call: Call | None = None) -> None:
+        """Play a reply, writing down in ``call`` how it ended."""
+        claude, writes = self.server.claude, list(_writes(reply))
+        self.close_connection |= reply.dropped
+        try:
+            for number, (pause, data) in enumerate(writes, start=1):
+                if _closes(self.connection, within=pause):
+                    raise ConnectionError
+                if call and number == len(writes):
+                    claude.finish(call)  # first, so that whoever has read the end finds it noted
+                self.connection.sendall(data)
+        except OSError:
+            self.close_connection = True
+            if call and not self.server.stopping:
+                claude.hang_up(call)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing: a request line says no more than the record of calls."""
+
+
+def _writes(reply: Reply) -> Iterator[tuple[float, bytes]]:
+    """What to give the socket, each after its pause: the headers, then a chunk for each step.
+
+    The end of the body rides along with the last write. Sent apart, a reader that leaves at
+    ``message_stop`` would seem to have left too early.
+    """
+    lines = [f"HTTP/1.1 {reply.status} {responses.get(reply.status, 'Unnamed')}"]
+    lines += [f"{name}: {value}" for name, value in reply.headers.items()]
+    head = "\r\n".join([*lines, "transfer-encoding: chunked", "", ""]).encode("ascii")
+    writes = [(reply.silence, head)]
+    writes += [(step.pause, b"%x\r\n%b\r\n" % (len(step.data), step.data)) for step in reply.steps]
+    pause, last = writes.pop()
+    yield from writes
+    yield pause, last if reply.dropped else last + _LAST_CHUNK
+
+
+def _closes(connection: socket.socket, within: float) -> bool:
+    """Wait ``within`` seconds, or less if the other end closes: then True, at once."""
+    until = time.monotonic() + within
+    poll = select.poll()  # select.select() cannot watch descriptors above 1023
+    poll.register(connection, select.POLLIN)
+    while True:
+        left = min(max(0.0, until - time.monotonic()), 60)
+        if poll.poll(math.ceil(left * 1000)):
+            try:
+                if not connection.recv(1, socket.MSG_PEEK):
+                    return True
+            except ConnectionError:
+                return True
+            # The next request is here already, and hides a close behind it until it is read.
+            time.sleep(min(left, 0.05))
+        if time.monotonic() >= until:
+            return False

@@ -1,0 +1,308 @@
+"""Play money that behaves: the SDK's own facilitator over a token kept in SQLite.
+
+Signatures, windows, nonces and balances are checked as on a chain, first by the SDK's verifier and
+again by the token, whose refusals are worded so that the SDK recognises them.
+"""
+
+import os
+import secrets
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from x402 import x402FacilitatorSync
+from x402.mechanisms.evm.exact import ExactEvmFacilitatorScheme
+from x402.mechanisms.evm.exact.eip3009_utils import ERC20_TRANSFER_EVENT_TOPIC
+from x402.mechanisms.evm.types import TransactionReceipt
+
+from x402jobs.adapters.facilitator import recover
+from x402jobs.domain.money import MICRO
+from x402jobs.domain.networks import DEVELOPMENT, Network
+from x402jobs.domain.payment import Authorization
+
+GRANT = 100 * MICRO
+"""What every address begins with, in micro-dollars: whoever comes can pay."""
+
+BUSY_SECONDS = 5
+
+_SCHEMA = (
+    """
+    CREATE TABLE IF NOT EXISTS transfers (
+        transaction_hash TEXT PRIMARY KEY,
+        payer TEXT NOT NULL,
+        payee TEXT NOT NULL,
+        value INTEGER NOT NULL CHECK (value >= 0),
+        nonce TEXT NOT NULL,
+        at REAL NOT NULL,
+        UNIQUE (payer, nonce)
+    )
+    """,
+    "CREATE INDEX IF NOT EXISTS transfers_out ON transfers (payer, value)",
+    "CREATE INDEX IF NOT EXISTS transfers_in ON transfers (payee, value)",
+)
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """One line of the ledger: `value` in micro-dollars, `at` in unix seconds."""
+
+    transaction: str
+    payer: str
+    payee: str
+    value: int
+    nonce: str
+    at: float
+
+
+class Reverted(Exception):
+    """The token refuses; the words are those the SDK looks for in a chain's errors."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"execution reverted: {why}")
+
+
+class DevelopmentLedger:
+    """Who has paid whom, in one file that any number of processes and threads may share.
+
+    A balance is not kept but summed: the grant, plus received, minus sent. Every process has one
+    connection, opened on first use and again after a fork. Nothing yields to gevent under its lock.
+    """
+
+    def __init__(self, path: Path, network: Network = DEVELOPMENT) -> None:
+        self._path = path
+        self._network = network
+        self._handle: _Handle | None = None
+
+    def facilitator(self) -> x402FacilitatorSync:
+        """A facilitator in this process that verifies and settles on this ledger."""
+        facilitator = x402FacilitatorSync()
+        token = _Token(self, self._network)
+        facilitator.register([self._network.id], ExactEvmFacilitatorScheme(token))
+        return facilitator
+
+    def balance(self, address: str) -> int:
+        """What the address has, in micro-dollars."""
+        with self._held() as connection:
+            return _balance(connection, address.lower())
+
+    def spent(self, payer: str, nonce: str) -> bool:
+        """Whether the payer's nonce has been used."""
+        with self._held() as connection:
+            return _spent(connection, payer, nonce)
+
+    def transfers(self) -> list[Transfer]:
+        """Every transfer, oldest first."""
+        return self._select("ORDER BY rowid")
+
+    def transfer(self, transaction: str) -> Transfer | None:
+        """The transfer that this transaction made."""
+        return next(iter(self._select("WHERE transaction_hash = ?", transaction)), None)
+
+    def check(self, signed: Authorization) -> None:
+        """Raise Reverted unless this could be moved now."""
+        with self._held() as connection:
+            _check(connection, signed)
+
+    def move(self, signed: Authorization) -> str:
+        """Check and transfer in one transaction; its hash. Raises Reverted and then moves nothing.
+
+        Signature and window are the token's to judge.
+        """
+        transaction = f"0x{secrets.token_hex(32)}"
+        line = (transaction, signed.payer, signed.to, signed.value, signed.nonce, time.time())
+        with self._held() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                _check(connection, signed)
+                connection.execute("INSERT INTO transfers VALUES (?, ?, ?, ?, ?, ?)", line)
+                connection.execute("COMMIT")
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+        return transaction
+
+    def close(self) -> None:
+        """Let go of the file; the next use opens it again."""
+        handle, self._handle = self._handle, None
+        if handle is not None and handle.pid == os.getpid():
+            with handle.lock:
+                handle.connection.close()
+
+    def _select(self, rest: str, *values: str) -> list[Transfer]:
+        columns = "transaction_hash, payer, payee, value, nonce, at"
+        with self._held() as connection:
+            rows = connection.execute(f"SELECT {columns} FROM transfers {rest}", values)
+            return [Transfer(*row) for row in rows]
+
+    @contextmanager
+    def _held(self) -> Iterator[sqlite3.Connection]:
+        handle = self._handle
+        if handle is None or handle.pid != os.getpid():
+            if handle is not None:
+                _inherited.append(handle)
+            # Threads that come here together open one each; the last is kept, all of them work.
+            handle = self._handle = _Handle(_connect(self._path), Lock(), os.getpid())
+        with handle.lock:
+            yield handle.connection
+
+
+class _Token:
+    """The SDK's `FacilitatorEvmSigner`: a chain on which there is one token and no gas."""
+
+    def __init__(self, ledger: DevelopmentLedger, network: Network) -> None:
+        self._ledger = ledger
+        self._network = network
+
+    def get_addresses(self) -> list[str]:
+        return []
+
+    def get_chain_id(self) -> int:
+        return self._network.chain_id
+
+    def get_code(self, address: str) -> bytes:
+        return b"\x01" if self._is_here(address) else b""
+
+    def get_balance(self, address: str, token_address: str) -> int:
+        return int(self.read_contract(token_address, [], "balanceOf", address))
+
+    def read_contract(
+        self, address: str, abi: list[dict[str, Any]], function_name: str, *args: Any
+    ) -> Any:
+        if not self._is_here(address):
+            raise Reverted("there is no contract at this address")
+        match function_name, args:
+            case "transferWithAuthorization", _:
+                return self._ledger.check(self._authorized(args))
+            case "authorizationState", (payer, nonce):
+                return self._ledger.spent(payer.lower(), _hex(nonce))
+            case "balanceOf", (account,):
+                return self._ledger.balance(account)
+            case "name", ():
+                return self._network.token_name
+            case "version", ():
+                return self._network.token_version
+            case "decimals", ():
+                return 6
+        raise Reverted("the token has no such function")
+
+    def write_contract(
+        self,
+        address: str,
+        abi: list[dict[str, Any]],
+        function_name: str,
+        *args: Any,
+        data_suffix: str | None = None,
+    ) -> str:
+        if not self._is_here(address) or function_name != "transferWithAuthorization":
+            raise Reverted("the token has no such function")
+        return self._ledger.move(self._authorized(args))
+
+    def wait_for_transaction_receipt(self, tx_hash: str) -> TransactionReceipt:
+        transfer = self._ledger.transfer(tx_hash)
+        if transfer is None:
+            raise LookupError("no such transaction")
+        event = {
+            "address": self._network.token,
+            "topics": [
+                ERC20_TRANSFER_EVENT_TOPIC,
+                _word(int(transfer.payer, 16)),
+                _word(int(transfer.payee, 16)),
+            ],
+            "data": _word(transfer.value),
+        }
+        return TransactionReceipt(status=1, block_number=1, tx_hash=tx_hash, logs=[event])
+
+    def verify_typed_data(self, *_: Any, **__: Any) -> bool:
+        raise NotImplementedError("only Permit2 asks for this")
+
+    def send_transaction(self, to: str, data: bytes) -> str:
+        raise NotImplementedError("only smart wallets need this")
+
+    def _is_here(self, address: str) -> bool:
+        return address.lower() == self._network.token.lower()
+
+    def _authorized(self, args: tuple[Any, ...]) -> Authorization:
+        """The authorization in a call's arguments, its window and signature checked.
+
+        Under the token's *own* domain, which is what the SDK leaves to the contract: it verifies
+        under the name and version that the requirements say. Circle's token also begins with the
+        window; both ends of it are exclusive.
+        """
+        payer, to, value, valid_after, valid_before, nonce, *parts = args
+        signed = Authorization(
+            payer.lower(), to.lower(), value, valid_after, valid_before, _hex(nonce)
+        )
+        if not signed.valid_after < time.time():
+            raise Reverted("authorization is not yet valid")
+        if not time.time() < signed.valid_before:
+            raise Reverted("authorization is expired")
+        if recover(signed, _signature(*parts), self._network) != signed.payer:
+            raise Reverted("invalid signature")
+        return signed
+
+
+@dataclass(frozen=True)
+class _Handle:
+    """One process's hold on the file."""
+
+    connection: sqlite3.Connection
+    lock: Lock
+    pid: int
+
+
+_inherited: list[_Handle] = []
+"""Connections a fork has brought along. SQLite forbids a child even to close them."""
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # -wal and -shm take the same mode
+    connection = sqlite3.connect(
+        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
+    # NORMAL: a power cut may forget the newest play money, a killed process forgets nothing.
+    for statement in ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = NORMAL", *_SCHEMA):
+        connection.execute(statement)
+    return connection
+
+
+def _check(connection: sqlite3.Connection, signed: Authorization) -> None:
+    # The nonce first, like Circle's token: a settled payment must never look merely uncovered.
+    if _spent(connection, signed.payer, signed.nonce):
+        raise Reverted("authorization is used")
+    if _balance(connection, signed.payer) < signed.value:
+        raise Reverted("transfer amount exceeds balance")
+
+
+def _spent(connection: sqlite3.Connection, payer: str, nonce: str) -> bool:
+    used = "SELECT EXISTS (SELECT 1 FROM transfers WHERE payer = ? AND nonce = ?)"
+    return bool(connection.execute(used, (payer, nonce)).fetchone()[0])
+
+
+def _balance(connection: sqlite3.Connection, address: str) -> int:
+    moved = """
+        SELECT (SELECT COALESCE(SUM(value), 0) FROM transfers WHERE payee = :address)
+             - (SELECT COALESCE(SUM(value), 0) FROM transfers WHERE payer = :address)
+    """
+    return GRANT + int(connection.execute(moved, {"address": address}).fetchone()[0])
+
+
+def _signature(*parts: Any) -> bytes:
+    """The 65 bytes, from either overload of the contract's function: bytes, or v, r and s."""
+    if len(parts) == 3:
+        v, r, s = parts
+        return bytes(r) + bytes(s) + bytes([v])
+    return bytes(parts[0])
+
+
+def _hex(data: bytes) -> str:
+    return f"0x{data.hex()}"
+
+
+def _word(number: int) -> str:
+    return f"0x{number:064x}"

@@ -1,0 +1,280 @@
+"""Everything that can go wrong, as one tree.
+
+Each class carries the HTTP `status` it has before the first byte, the machine-readable `code`
+and whether trying again may help (`recoverable`); the codes are those of spec/wire.md.
+
+    X402JobsError                     500 UNKNOWN
+    ├ InvalidRequest                  400 INVALID_REQUEST
+    ├ InvalidPayment                  400 INVALID_PAYMENT
+    ├ PayloadTooLarge                 413 PAYLOAD_TOO_LARGE
+    ├ Unauthenticated                 401 UNAUTHENTICATED
+    ├ PaymentRequired                 402 PAYMENT_REQUIRED
+    ├ Forbidden                       403 FORBIDDEN
+    ├ NotFound                        404 NOT_FOUND
+    ├ Conflict                        409 CONFLICT
+    ├ InProgress                      409 IN_PROGRESS
+    ├ AnswerExpired                   410 ANSWER_EXPIRED
+    ├ TooManyRequests                 429 RATE_LIMIT        our own limits
+    ├ CallerLeft                      499 CALLER_LEFT       nobody is there to read it
+    ├ TemplateUnavailable             503 TEMPLATE_UNAVAILABLE
+    ├ SettlementUnknown               503 SETTLEMENT_UNKNOWN
+    ├ FacilitatorUnavailable          503 FACILITATOR_UNAVAILABLE
+    ├ StoreUnavailable                503 STORE_UNAVAILABLE
+    └ ModelError                      502 UPSTREAM_REJECTED any other refusal of Claude
+      ├ RateLimited                   429 RATE_LIMIT
+      ├ InvalidApiKey                 502 INVALID_API_KEY
+      ├ ContextTooLong                400 CONTEXT_LENGTH_EXCEEDED
+      ├ ModelUnknown                  503 TEMPLATE_UNAVAILABLE
+      ├ Overloaded                    503 OVERLOADED
+      ├ NetworkError                  502 NETWORK_ERROR
+      ├ TimedOut                      504 TIMEOUT
+      ├ EmptyAnswer                   502 EMPTY_ANSWER
+      └ Truncated                     502 STREAM_INTERRUPTED
+
+A message is always our own sentence. A vendor's is never passed on: it can quote a key.
+"""
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from x402jobs.domain.execution import Execution
+    from x402jobs.domain.payment import Quote
+
+
+class X402JobsError(Exception):
+    """The family; raised itself only for a fault of ours that has no better name.
+
+    `field` names what was wrong with the request; `retry_after` is in seconds; `execution` is the
+    ledger row to show the caller when money has moved.
+    """
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "UNKNOWN"
+    recoverable: ClassVar[bool] = False
+    sentence: ClassVar[str] = "Execution failed. Please try again."
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        field: str | None = None,
+        retry_after: float | None = None,
+        execution: "Execution | None" = None,
+    ) -> None:
+        super().__init__(message or self.sentence)
+        self.field = field
+        self.retry_after = retry_after
+        self.execution = execution
+
+    @property
+    def message(self) -> str:
+        """The sentence for a person."""
+        return str(self)
+
+
+class InvalidRequest(X402JobsError):
+    """The body, a parameter, the query or a header is not what the door takes."""
+
+    status, code = 400, "INVALID_REQUEST"
+    sentence = "The request is not valid."
+
+
+class InvalidPayment(X402JobsError):
+    """A payment header that is malformed, or two of them."""
+
+    status, code = 400, "INVALID_PAYMENT"
+    sentence = "The payment header is malformed."
+
+
+class PayloadTooLarge(X402JobsError):
+    """The body is over the limit, declared or not."""
+
+    status, code = 413, "PAYLOAD_TOO_LARGE"
+    sentence = "The request body is too large."
+
+
+class Unauthenticated(X402JobsError):
+    """A credential is missing or bad; bad, expired and unknown look the same."""
+
+    status, code = 401, "UNAUTHENTICATED"
+    sentence = "A valid bearer token is required."
+
+
+class PaymentRequired(X402JobsError):
+    """No payment, or one that does not fit, is forged or was definitely refused.
+
+    Carries the `quote` to answer with, and `refused`, the ledger row, when settling was refused.
+    """
+
+    status, code, recoverable = 402, "PAYMENT_REQUIRED", True
+    sentence = "Payment required."
+
+    def __init__(
+        self, message: str | None, quote: "Quote", *, refused: "Execution | None" = None
+    ) -> None:
+        super().__init__(message)
+        self.quote = quote
+        self.refused = refused
+
+
+class Forbidden(X402JobsError):
+    """Known, and not allowed."""
+
+    status, code = 403, "FORBIDDEN"
+    sentence = "You may not do this."
+
+
+class NotFound(X402JobsError):
+    """There is no such thing, or none you may know of."""
+
+    status, code = 404, "NOT_FOUND"
+    sentence = "There is nothing at this address."
+
+
+class Conflict(X402JobsError):
+    """This authorization has already bought something else."""
+
+    status, code = 409, "CONFLICT"
+    sentence = "This payment has already bought something else. Sign a new one."
+
+
+class InProgress(X402JobsError):
+    """This authorization is being executed elsewhere."""
+
+    status, code, recoverable = 409, "IN_PROGRESS", True
+    sentence = "This payment is being executed. Retry with the same payment; do not sign a new one."
+
+    def __init__(self, message: str | None = None, *, execution: "Execution | None" = None) -> None:
+        super().__init__(message, retry_after=2, execution=execution)
+
+
+class AnswerExpired(X402JobsError):
+    """The answer was bought, and kept for its day."""
+
+    status, code = 410, "ANSWER_EXPIRED"
+    sentence = "This answer was bought more than 24 hours ago and is no longer kept."
+
+
+class TooManyRequests(X402JobsError):
+    """One of our own limits."""
+
+    status, code, recoverable = 429, "RATE_LIMIT", True
+    sentence = "Rate limit exceeded. Please try again in a moment."
+
+
+class CallerLeft(X402JobsError):
+    """The caller hung up before settlement: nothing is charged and nobody reads this."""
+
+    status, code = 499, "CALLER_LEFT"
+    sentence = "The caller left."
+
+
+class TemplateUnavailable(X402JobsError):
+    """The shop is shut: no readable key, no payout address, or a retired model."""
+
+    status, code, recoverable = 503, "TEMPLATE_UNAVAILABLE", True
+    sentence = "This template cannot be used right now. Please contact the template creator."
+
+
+class SettlementUnknown(X402JobsError):
+    """The money may have moved: the same payment may be retried, a new one must not be asked."""
+
+    status, code, recoverable = 503, "SETTLEMENT_UNKNOWN", True
+    sentence = (
+        "The outcome of the payment is not known yet. "
+        "Retry with the same payment; do not sign a new one."
+    )
+
+    def __init__(self, message: str | None = None, *, execution: "Execution | None" = None) -> None:
+        super().__init__(message, retry_after=5, execution=execution)
+
+
+class FacilitatorUnavailable(X402JobsError):
+    """The payment could not be verified because nobody answered. Nothing was charged."""
+
+    status, code, recoverable = 503, "FACILITATOR_UNAVAILABLE", True
+    sentence = "Payments cannot be verified right now. Nothing was charged. Please try again."
+
+
+class StoreUnavailable(X402JobsError):
+    """The database does not answer."""
+
+    status, code, recoverable = 503, "STORE_UNAVAILABLE", True
+    sentence = "The service cannot reach its database. Please try again shortly."
+
+
+class ModelError(X402JobsError):
+    """Claude refused, or failed; also the name of any refusal that has no class below."""
+
+    status, code = 502, "UPSTREAM_REJECTED"
+    sentence = "Execution failed. Please try again."
+
+
+class RateLimited(ModelError):
+    """Claude's 429."""
+
+    status, code, recoverable = 429, "RATE_LIMIT", True
+    sentence = "Rate limit exceeded. Please try again in a moment."
+
+
+class InvalidApiKey(ModelError):
+    """Claude's 401 or 403, or a billing error: the creator's key does not work."""
+
+    code = "INVALID_API_KEY"
+    sentence = "The creator's API key is invalid. Please contact the template creator."
+
+
+class ContextTooLong(ModelError):
+    """The prompt does not fit."""
+
+    status, code = 400, "CONTEXT_LENGTH_EXCEEDED"
+    sentence = "Input too long for this template. Please reduce your input size."
+
+
+class ModelUnknown(ModelError):
+    """Claude does not know the template's model (its 404)."""
+
+    status, code, recoverable = 503, "TEMPLATE_UNAVAILABLE", True
+    sentence = TemplateUnavailable.sentence
+
+
+class Overloaded(ModelError):
+    """Claude's 529, any other 5xx, or a conflict on its side."""
+
+    status, code, recoverable = 503, "OVERLOADED", True
+    sentence = "Claude is currently overloaded. Please try again shortly."
+
+
+class NetworkError(ModelError):
+    """The connection to Claude failed or broke."""
+
+    code, recoverable = "NETWORK_ERROR", True
+
+
+class TimedOut(ModelError):
+    """Claude did not connect, begin, go on or finish in time."""
+
+    status, code, recoverable = 504, "TIMEOUT", True
+    sentence = "Claude took too long to answer. Please try again."
+
+
+class EmptyAnswer(ModelError):
+    """Claude ended without saying anything."""
+
+    code, recoverable = "EMPTY_ANSWER", True
+    sentence = "Claude gave no answer. Nothing was charged. Please try again."
+
+
+class Truncated(ModelError):
+    """Claude's stream ended without its end marker."""
+
+    code, recoverable = "STREAM_INTERRUPTED", True
+    sentence = "The answer was interrupted before its end. Please try again."
+
+
+class Superseded(InProgress):
+    """Somebody else has taken the ledger row; whoever hears this stops at once."""
+
+
+class Unreadable(Exception):
+    """A sealed value does not open: wrong key, tampered with, or moved from another row."""

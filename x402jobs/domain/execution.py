@@ -1,0 +1,122 @@
+"""One row of the ledger, and the only place that knows which state may follow which."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from x402jobs.domain.networks import NETWORKS
+from x402jobs.domain.payment import Credit, Receipt
+
+MAX_RERUNS = 3
+
+
+class Kind(StrEnum):
+    """Why a template runs."""
+
+    PAID = "paid"
+    FREE = "free"
+    OWNER_TEST = "owner_test"
+
+
+class State(StrEnum):
+    """The seven states; recovery treats each differently (spec/money.md)."""
+
+    CLAIMED = "claimed"
+    SETTLING = "settling"
+    SETTLED = "settled"
+    COMPLETED = "completed"
+    REFUND_DUE = "refund_due"
+    REFUNDED = "refunded"
+    RELEASED = "released"
+
+
+MAY_FOLLOW: Mapping[State, frozenset[State]] = {
+    State.CLAIMED: frozenset({State.SETTLING, State.RELEASED}),
+    State.SETTLING: frozenset({State.SETTLED, State.RELEASED}),
+    State.SETTLED: frozenset({State.COMPLETED, State.REFUND_DUE}),
+    State.COMPLETED: frozenset(),
+    State.REFUND_DUE: frozenset({State.SETTLED, State.REFUNDED}),
+    State.REFUNDED: frozenset(),
+    State.RELEASED: frozenset({State.CLAIMED}),
+}
+UNPAID_MAY_FOLLOW: Mapping[State, frozenset[State]] = {
+    State.CLAIMED: frozenset({State.COMPLETED, State.RELEASED}),
+}
+"""Free runs and owner tests: no money, so nothing between the beginning and the one insert."""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """One run of a template, and the money that bought it.
+
+    `amount` is in micro-USDC, times are unix seconds. `attempt` is the fence: it grows whenever
+    anybody takes the row, and every step is a compare-and-swap on (id, attempt, state).
+    `claim_key` is None unless the run is paid. `created_at` is when the request arrived.
+    """
+
+    id: str
+    kind: Kind
+    state: State
+    template_id: str
+    template_version: int
+    digest: str
+    worker: str
+    created_at: float
+    attempt: int = 1
+    claim_key: str | None = None
+    payer: str | None = None
+    network: str | None = None
+    amount: int = 0
+    valid_before: int | None = None
+    transaction: str | None = None
+    reruns: int = 0
+    model: str | None = None
+    usage: Mapping[str, object] | None = None
+    stop_reason: str | None = None
+    code: str | None = None
+    verified_at: float | None = None
+    opened_at: float | None = None
+    settled_at: float | None = None
+    ended_at: float | None = None
+
+    def become(self, state: State, **facts: object) -> "Execution":
+        """The same execution one lawful step later. Raises ValueError for an unlawful one."""
+        lawful = MAY_FOLLOW if self.kind is Kind.PAID else UNPAID_MAY_FOLLOW
+        if state not in lawful.get(self.state, ()):
+            raise ValueError(f"{state} may not follow {self.state}")
+        return replace(self, state=state, **facts)  # type: ignore[arg-type]
+
+    def fail(self, code: str, now: float, **facts: object) -> "Execution":
+        """The ending without an answer: a debt when money moved, else nothing."""
+        ending = State.REFUND_DUE if self.kind is Kind.PAID else State.RELEASED
+        return self.become(ending, code=code, ended_at=now, **facts)
+
+    def rerun(self, worker: str, now: float) -> "Execution":
+        """A debt taken up again: the same payment runs once more, and settles nothing."""
+        return replace(
+            self.become(State.SETTLED, code=None, ended_at=None),
+            attempt=self.attempt + 1,
+            reruns=self.reruns + 1,
+            worker=worker,
+            created_at=now,
+        )
+
+    @property
+    def receipt(self) -> Receipt | None:
+        """Proof of the transfer, or None when nothing was paid."""
+        if self.transaction is None or self.payer is None or self.network is None:
+            return None
+        development = NETWORKS[self.network].development
+        return Receipt(self.transaction, self.network, self.payer, self.amount, development)
+
+    @property
+    def credit(self) -> Credit | None:
+        """What is owed, or None when nothing is."""
+        if self.state is not State.REFUND_DUE:
+            return None
+        return Credit(self.amount, MAX_RERUNS - self.reruns)
+
+    @property
+    def duration_ms(self) -> int:
+        """Milliseconds from the request to the ending; 0 before there is one."""
+        return 0 if self.ended_at is None else round((self.ended_at - self.created_at) * 1000)

@@ -1,0 +1,40 @@
+"""What one look into the store tells about a call: the template, its shop, and what came before."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from x402jobs.domain.execution import Execution
+
+
+@dataclass(frozen=True)
+class StoredTemplate:
+    """A template as it rests: the prompt sealed, the parameters not looked at yet."""
+
+    id: str
+    version: int
+    owner_id: str
+    username: str
+    slug: str
+    name: str
+    description: str
+    price: int
+    sealed_prompt: str = field(repr=False)
+    parameters: Sequence[Mapping[str, Any]]
+    model: str
+    max_tokens: int
+    allows_user_message: bool
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The answer to one joined read; whatever is absent is None.
+
+    `sealed_key` is None unless the creator has stored a Claude key and enabled it. `pay_to` is the
+    creator's payout address. `earlier` is the execution this payment has already bought.
+    """
+
+    template: StoredTemplate | None = None
+    sealed_key: str | None = field(default=None, repr=False)
+    pay_to: str | None = None
+    earlier: Execution | None = None

@@ -1,0 +1,60 @@
+"""What has been said so far and how it ended; any number of followers, no queue."""
+
+from collections.abc import Iterator
+from threading import Event
+
+from x402jobs.domain.events import Ending
+
+
+class Transcript:
+    """Written by one thread, followed by any number, at any time, each from the beginning.
+
+    A follower owns one Event and an offset. A Condition costs twice as much, a queue per follower
+    keeps a copy of the answer per follower (decision 0003).
+    """
+
+    def __init__(self, text: str = "", ending: Ending | None = None) -> None:
+        self._parts = [text] if text else []
+        self._bells: set[Event] = set()
+        self.ending = ending
+
+    @property
+    def text(self) -> str:
+        """Everything said so far."""
+        return "".join(self._parts)
+
+    def write(self, text: str) -> None:
+        """Add to what has been said."""
+        self._parts.append(text)
+        self._ring()
+
+    def close(self, ending: Ending) -> None:
+        """Say how it ended. Nothing is written after this."""
+        self.ending = ending
+        self._ring()
+
+    def follow(self, silence: float) -> Iterator[str | Ending | None]:
+        """Yield the text as it comes, None after each `silence` seconds without any, then the end.
+
+        What was missed is joined: a late or slow follower gets few large pieces.
+        """
+        bell, read = Event(), 0
+        self._bells.add(bell)
+        try:
+            while True:
+                bell.clear()  # before looking: what comes after the look rings again
+                ending, written = self.ending, len(self._parts)
+                if read < written:
+                    yield "".join(self._parts[read:written])
+                    read = written
+                elif ending is not None:
+                    yield ending
+                    return
+                elif not bell.wait(silence):
+                    yield None
+        finally:
+            self._bells.discard(bell)
+
+    def _ring(self) -> None:
+        for bell in tuple(self._bells):
+            bell.set()

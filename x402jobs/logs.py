@@ -1,0 +1,81 @@
+"""Logs: one JSON object a line, allow-listed fields only."""
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+FIELDS = frozenset(
+    {
+        "event", "level", "timestamp", "logger", "request_id", "execution_id", "kind", "state",
+        "code", "status", "model", "duration_ms", "reason", "exception_type", "exception_place",
+    }
+)  # fmt: skip
+"""Everything a line may contain: ids, states, codes, numbers. Never a key, a prompt, an answer."""
+
+Event = MutableMapping[str, Any]
+
+
+def configure_logs(level: str) -> None:
+    """Send our own lines to standard error; vendors' loggers are not listened to below WARNING.
+
+    The anthropic package logs whole requests at DEBUG. What a vendor does say is reduced to who
+    said it: its text could quote a key.
+    """
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.stdlib.add_logger_name,
+            structlog.stdlib.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _place_exception,
+            _allow_listed,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Formatter())
+    root = logging.getLogger()
+    root.handlers[:] = [
+        each for each in root.handlers if not isinstance(each.formatter, _Formatter)
+    ]
+    root.addHandler(handler)
+    root.setLevel(logging.WARNING)
+    logging.getLogger("x402jobs").setLevel(level)
+    for vendor in ("anthropic", "httpx", "httpx2", "httpcore", "httpcore2", "x402", "web3"):
+        logging.getLogger(vendor).setLevel(logging.WARNING)
+
+
+class _Formatter(logging.Formatter):
+    """Our lines as they are; a vendor's only by name and level."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        if record.name.split(".")[0] == "x402jobs":
+            return record.getMessage()
+        event = {"event": "vendor_log", "logger": record.name, "level": record.levelname.lower()}
+        return str(structlog.processors.JSONRenderer()(None, "", event))
+
+
+def _place_exception(_: Any, __: str, event: Event) -> Event:
+    """An exception is logged by its kind and the line it came from; its text could quote a key."""
+    error = event.pop("exc_info", None)
+    if error is True:
+        error = sys.exc_info()[1]
+    if isinstance(error, BaseException):
+        event["exception_type"] = type(error).__name__
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        if trace is not None:
+            code = trace.tb_frame.f_code
+            event["exception_place"] = f"{code.co_filename}:{trace.tb_lineno} {code.co_name}"
+    return event
+
+
+def _allow_listed(_: Any, __: str, event: Event) -> Event:
+    return {name: value for name, value in event.items() if name in FIELDS}

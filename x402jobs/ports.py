@@ -1,0 +1,247 @@
+"""What we need from outside. Each docstring is a contract; it also says what is *not* done.
+
+Every method of a store may raise StoreUnavailable. Stores keep sealed texts as they are given:
+sealing and opening is the services' work.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from x402jobs.domain.execution import Execution
+from x402jobs.domain.listing import Listing, StoredTemplate
+from x402jobs.domain.payment import Payment, PaymentRequirements
+from x402jobs.domain.prompt_template import Prompt
+from x402jobs.domain.secret import Secret
+
+
+class Clock(Protocol):
+    """Where time comes from."""
+
+    def now(self) -> float:
+        """Unix seconds."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never run backwards, for deadlines."""
+        ...
+
+
+class Closable(Protocol):
+    """Something that holds files or sockets."""
+
+    def close(self) -> None:
+        """Let go of them; a later use opens them again."""
+        ...
+
+
+class Ledger(Protocol):
+    """The executions: who bought what, how far it got, and the sealed answers."""
+
+    def claim(self, execution: Execution) -> Execution | None:
+        """Insert the row, or take up a released row of the same claim key, in one statement.
+
+        The unique claim key is the lock across every process and host. Returns the row as it now
+        stands (a taken-up row keeps its id and has one attempt more), or None when somebody else
+        has it. Does not wait.
+        """
+        ...
+
+    def swap(
+        self,
+        before: Execution,
+        after: Execution,
+        *,
+        sealed_payment: str | None = None,
+        sealed_answer: str | None = None,
+    ) -> None:
+        """Write `after` where (id, attempt, state) still equal `before`'s, or raise Superseded.
+
+        The sealed payment is kept until the row leaves `settling` or `settled`; the sealed answer
+        is written in the same transaction. Does not judge whether the step is lawful: the
+        execution already did.
+        """
+        ...
+
+    def record(self, execution: Execution) -> None:
+        """Insert a finished unpaid run."""
+        ...
+
+    def sealed_answer(self, execution: Execution) -> str | None:
+        """The answer of a completed execution, or None when it was not kept this long."""
+        ...
+
+
+class Catalogue(Protocol):
+    """Profiles and templates."""
+
+    def listing(self, username: str, slug: str, claim_key: str | None) -> Listing:
+        """Everything a call needs to know, in one request to the database.
+
+        Usernames match case-insensitively; only active templates are found. The earlier execution
+        is looked up by claim key alone, whatever became of the template.
+        """
+        ...
+
+    def add_user(self, username: str) -> str:
+        """The id of the user of this name, made when there was none."""
+        ...
+
+    def user_id(self, username: str) -> str | None:
+        """The id of the user of this name."""
+        ...
+
+    def put_template(self, template: StoredTemplate) -> None:
+        """Insert the template, or replace the active one its creator has under the same slug."""
+        ...
+
+
+class Keys(Protocol):
+    """Creators' sealed Claude keys, and their payout addresses."""
+
+    def put_claude_key(self, user_id: str, sealed_key: str, *, enabled: bool) -> None:
+        """Store or replace the user's key."""
+        ...
+
+    def put_pay_to(self, user_id: str, address: str) -> None:
+        """Store or replace the user's payout address."""
+        ...
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a sealed value rests. It opens in no other place."""
+
+    table: str
+    column: str
+    owner: str
+
+
+class SecretBox(Protocol):
+    """Seals texts under a key ring, bound to their place."""
+
+    def seal(self, text: str, place: Place) -> str:
+        """The sealed form; never the same twice."""
+        ...
+
+    def open(self, sealed: str, place: Place) -> Secret:
+        """The text, or Unreadable: wrong key, tampered with, or moved. Which is not told."""
+        ...
+
+    def sign(self, text: str) -> str:
+        """A token that proves we said `text`; the same for the same text."""
+        ...
+
+
+class TokenVerifier(Protocol):
+    """Reads bearer tokens."""
+
+    def user_id(self, token: str) -> str:
+        """The account the token speaks for, or Unauthenticated, whatever is wrong with it."""
+        ...
+
+
+class Limits(Protocol):
+    """Counts hits against named limits."""
+
+    def hit(self, limit: str, key: str) -> float | None:
+        """Count one. None while within the limit, else the seconds until it opens again."""
+        ...
+
+
+class Line(Protocol):
+    """The caller's connection."""
+
+    def gone(self) -> bool:
+        """Whether the caller has hung up. False where it cannot be known."""
+        ...
+
+
+class Speech(Protocol):
+    """One answer of Claude's, as it is spoken. Owned by one thread, except for `close`."""
+
+    def begin(self) -> None:
+        """Call Claude and wait for the first content, or raise the ModelError it meets instead.
+
+        Raises EmptyAnswer when the end comes before any text. Does not retry. Asked for no time
+        limit but those on connecting and on silence: whoever waits calls `close`.
+        """
+        ...
+
+    def __iter__(self) -> Iterator[str]:
+        """The text, from its first character on. Raises Truncated without Claude's end marker."""
+        ...
+
+    def close(self) -> None:
+        """Hang up on Claude: a blocked read ends at once. May be called twice, by any thread."""
+        ...
+
+    @property
+    def usage(self) -> dict[str, object]:
+        """Tokens as Claude reports them; complete once iteration has ended."""
+        ...
+
+    @property
+    def model(self) -> str:
+        """The model that answers, in Claude's words."""
+        ...
+
+    @property
+    def stop_reason(self) -> str | None:
+        """Why Claude ended."""
+        ...
+
+
+class LanguageModel(Protocol):
+    """Claude."""
+
+    def speech(self, prompt: Prompt, key: Secret) -> Speech:
+        """A speech not begun yet. No call is made here."""
+        ...
+
+
+@dataclass(frozen=True)
+class Verified:
+    """The facilitator would settle this."""
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Definitely not, and nothing was broadcast."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The transfer happened, in this transaction."""
+
+    transaction: str
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """The money may have moved."""
+
+    reason: str
+
+
+class Facilitator(Protocol):
+    """Whoever verifies and settles payments, in the x402 specification's sense."""
+
+    def signer(self, payment: Payment, requirements: PaymentRequirements) -> str | None:
+        """The lower-case address whose key made the signature, or None when it is not one.
+
+        Computed here, from the token's own EIP-712 domain; nobody is asked.
+        """
+        ...
+
+    def verify(self, payment: Payment, requirements: PaymentRequirements) -> Verified | Refused:
+        """Whether the payment would settle now. Raises FacilitatorUnavailable. Moves nothing."""
+        ...
+
+    def settle(
+        self, payment: Payment, requirements: PaymentRequirements
+    ) -> Settled | Refused | Unknown:
+        """Move the money. Never raises: whatever is not certain is Unknown."""
+        ...

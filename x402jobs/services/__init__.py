@@ -1,0 +1,30 @@
+"""The rules that need more than one value and a port: one noun of the seeds each."""
+
+from dataclasses import dataclass
+
+from x402jobs.ports import Closable, Clock
+from x402jobs.services.agentic import Agentic
+from x402jobs.services.iam import Iam
+from x402jobs.services.integrations import Integrations
+from x402jobs.services.paygate import Paygate
+from x402jobs.services.runs import Runs
+from x402jobs.services.templates import Templates
+
+
+@dataclass(frozen=True)
+class Services:
+    """All of them, as the doors use them."""
+
+    iam: Iam
+    integrations: Integrations
+    templates: Templates
+    paygate: Paygate
+    agentic: Agentic
+    runs: Runs
+    clock: Clock
+    resources: tuple[Closable, ...] = ()
+
+    def close(self) -> None:
+        """Let go of every file and socket."""
+        for resource in self.resources:
+            resource.close()

@@ -1,0 +1,109 @@
+"""Speaking with Claude, until its first words."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from threading import Event, Thread
+
+from x402jobs.domain.errors import (
+    CallerLeft,
+    ModelError,
+    NetworkError,
+    Overloaded,
+    RateLimited,
+    TimedOut,
+    Truncated,
+)
+from x402jobs.domain.models import Models
+from x402jobs.domain.prompt_template import Prompt
+from x402jobs.domain.secret import Secret
+from x402jobs.ports import Clock, LanguageModel, Line, Speech
+
+MAX_RETRIES = 2
+FIRST_PAUSE_SECONDS = 0.5
+LOOK_SECONDS = 1.0
+"""How often the caller's socket is looked at while nothing may be written yet."""
+
+WORTH_RETRYING = (RateLimited, Overloaded, NetworkError, Truncated)
+
+
+class Agentic:
+    """Opens speeches. What happens to one after its first words is the run's affair."""
+
+    def __init__(self, model: LanguageModel, models: Models, clock: Clock) -> None:
+        self._model = model
+        self._models = models
+        self._clock = clock
+
+    def prepare(self, prompt: Prompt) -> Prompt:
+        """The prompt with a living model. Raises TemplateUnavailable when there is none."""
+        today = datetime.fromtimestamp(self._clock.now(), UTC).date()
+        return replace(prompt, model=self._models.resolve(prompt.model, today))
+
+    @contextmanager
+    def open(self, prompt: Prompt, key: Secret, *, by: float, line: Line) -> Iterator[Speech]:
+        """Call Claude and wait for its first content, at the latest until `by` (monotonic).
+
+        Tries again, at most twice, where that may help and the deadline allows it. The caller's
+        line is watched meanwhile: raises CallerLeft as soon as they hang up. Left by an exception,
+        the speech is closed.
+        """
+        speech = self._begin(prompt, key, by, line)
+        try:
+            yield speech
+        except BaseException:
+            speech.close()
+            raise
+
+    def _begin(self, prompt: Prompt, key: Secret, by: float, line: Line) -> Speech:
+        for tried in range(MAX_RETRIES + 1):
+            speech = self._model.speech(prompt, key)
+            try:
+                with self._watch(speech, by, line):
+                    speech.begin()
+                return speech
+            except ModelError as error:
+                speech.close()
+                self._refuse_to_wait(by, line)
+                pause = error.retry_after or FIRST_PAUSE_SECONDS * 2**tried
+                out_of_time = self._clock.monotonic() + pause >= by
+                if tried == MAX_RETRIES or out_of_time or not isinstance(error, WORTH_RETRYING):
+                    raise
+            except BaseException:
+                speech.close()
+                raise
+            self._pause(pause, by, line)
+        raise AssertionError("the last try returns or raises")
+
+    @contextmanager
+    def _watch(self, speech: Speech, by: float, line: Line) -> Iterator[None]:
+        """Close the speech, from beside it, when the caller leaves or time is up."""
+        done = Event()
+
+        def look() -> None:
+            while not done.wait(max(0.0, min(LOOK_SECONDS, by - self._clock.monotonic()))):
+                if line.gone() or self._clock.monotonic() >= by:
+                    speech.close()
+                    return
+
+        watcher = Thread(target=look, name="watch", daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            done.set()
+            watcher.join()
+
+    def _pause(self, seconds: float, by: float, line: Line) -> None:
+        until = self._clock.monotonic() + seconds
+        while (left := until - self._clock.monotonic()) > 0:
+            Event().wait(min(left, LOOK_SECONDS))
+            self._refuse_to_wait(by, line)
+
+    def _refuse_to_wait(self, by: float, line: Line) -> None:
+        """Say why a speech was closed from beside it."""
+        if line.gone():
+            raise CallerLeft()
+        if self._clock.monotonic() >= by:
+            raise TimedOut()

@@ -1,0 +1,280 @@
+"""Between a priced template and whoever asks for it: recall, quote, claim, verify, settle."""
+
+import json
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import structlog
+
+from x402jobs.domain.call import Call
+from x402jobs.domain.errors import (
+    Conflict,
+    InProgress,
+    PaymentRequired,
+    SettlementUnknown,
+    StoreUnavailable,
+    Superseded,
+    TemplateUnavailable,
+    TimedOut,
+    TooManyRequests,
+    X402JobsError,
+)
+from x402jobs.domain.execution import MAX_RERUNS, Execution, Kind, State
+from x402jobs.domain.listing import Listing
+from x402jobs.domain.networks import NETWORKS, Network
+from x402jobs.domain.payment import SETTLE_MARGIN_SECONDS, Payment, PaymentRequirements, Quote
+from x402jobs.domain.prompt_template import PromptTemplate
+from x402jobs.ports import (
+    Clock,
+    Facilitator,
+    Ledger,
+    Limits,
+    Place,
+    Refused,
+    SecretBox,
+    Settled,
+    Unknown,
+)
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass
+class Admission:
+    """Somebody let in: their row, and until when everything before the answer has to be done.
+
+    `deadline` is in monotonic seconds. `payment` and `quote` are None when nothing is to be paid.
+    """
+
+    execution: Execution
+    deadline: float
+    payment: Payment | None = None
+    quote: Quote | None = None
+
+
+class Paygate:
+    """Keeps the order of spec/money.md: one authorization, one transfer, one answer."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        facilitator: Facilitator,
+        box: SecretBox,
+        limits: Limits,
+        clock: Clock,
+        worker: str,
+        network: Network,
+        public_url: str,
+        first_content_seconds: float,
+    ) -> None:
+        self._ledger = ledger
+        self._facilitator = facilitator
+        self._box = box
+        self._limits = limits
+        self._clock = clock
+        self._worker = worker
+        self._network = network
+        self._public_url = public_url
+        self._first_content_seconds = first_content_seconds
+
+    def recall(self, listing: Listing, call: Call) -> Execution | None:
+        """The execution this payment has bought and whose answer is to be followed again.
+
+        None when the call is to run: an unknown payment, a released one, a debt to be re-run, or
+        a forgery, which knows nothing and is refused on its way. Raises Conflict, InProgress or
+        SettlementUnknown (spec/money.md, Presenting a payment again).
+        """
+        earlier, payment = listing.earlier, call.payment
+        if earlier is None or payment is None or earlier.state is State.RELEASED:
+            return None
+        asked = PaymentRequirements(NETWORKS[payment.network], earlier.amount, payment.pay_to)
+        if not self._is_signed(payment, asked):
+            return None
+        if earlier.state is State.SETTLING:
+            raise SettlementUnknown(execution=earlier)
+        if earlier.digest != call.digest:
+            raise Conflict()
+        if earlier.state is State.CLAIMED:
+            raise InProgress()
+        if earlier.state is State.REFUND_DUE and earlier.reruns < MAX_RERUNS:
+            return None
+        if earlier.state in (State.REFUND_DUE, State.REFUNDED):
+            raise Conflict(
+                "This payment's free re-runs are used up; what is owed is recorded."
+                if earlier.state is State.REFUND_DUE
+                else "This payment has been refunded.",
+                execution=earlier,
+            )
+        return earlier
+
+    @contextmanager
+    def admit(
+        self, template: PromptTemplate, listing: Listing, call: Call, *, owner_test: bool
+    ) -> Iterator[Admission]:
+        """Let the caller in: the creator, a free call, a debt, or a claimed and verified payment.
+
+        Raises PaymentRequired with the quote for a payment that is missing or does not do. Left by
+        an exception, a row whose money has not moved is released, and a re-run is owed again.
+        """
+        admission = self._enter(template, listing, call, owner_test)
+        try:
+            self._verify(admission)
+            yield admission
+        except BaseException as error:
+            self._let_go(admission, error)
+            raise
+
+    def settle(self, admission: Admission) -> Execution:
+        """Take the money. Nothing has been sent to the caller yet.
+
+        Returns the execution that may run. Raises SettlementUnknown when the money may have moved
+        (the row stays `settling`), PaymentRequired when it definitely did not.
+        """
+        payment, quote = admission.payment, admission.quote
+        if payment is None or quote is None or admission.execution.state is not State.CLAIMED:
+            return admission.execution
+        if self._clock.monotonic() >= admission.deadline:
+            raise TimedOut()
+        asked = json.dumps(payment.as_json(quote.requirements))
+        sealed = self._box.seal(asked, payment_place(admission.execution.id))
+        self._step(admission, State.SETTLING, sealed_payment=sealed)
+        match self._facilitator.settle(payment, quote.requirements):
+            case Settled(transaction):
+                self._write_settled(admission, transaction)
+            case Refused(reason):
+                self._step(admission, State.RELEASED, code=reason, ended_at=self._clock.now())
+                raise PaymentRequired(
+                    f"The payment was not settled: {reason}.", quote, refused=admission.execution
+                )
+            case Unknown(reason):
+                log.error("settle_unknown", execution_id=admission.execution.id, reason=reason)
+                raise SettlementUnknown(execution=admission.execution)
+        return admission.execution
+
+    def _enter(
+        self, template: PromptTemplate, listing: Listing, call: Call, owner_test: bool
+    ) -> Admission:
+        """The caller's row: claimed, taken up from a debt, or unpaid and in memory only."""
+        fresh = Execution(
+            id=str(uuid.uuid4()),
+            kind=Kind.OWNER_TEST if owner_test else Kind.PAID if template.price else Kind.FREE,
+            state=State.CLAIMED,
+            template_id=template.id,
+            template_version=template.version,
+            digest=call.digest,
+            worker=self._worker,
+            created_at=call.began,
+        )
+        patience = self._first_content_seconds
+        if fresh.kind is Kind.FREE:
+            self._limit_free(call.address)
+        if fresh.kind is not Kind.PAID:
+            return Admission(fresh, self._clock.monotonic() + patience)
+
+        quote = self._quote(template, listing)
+        payment = call.payment
+        if payment is None:
+            raise PaymentRequired("Payment required: send it as PAYMENT-SIGNATURE.", quote)
+        earlier = listing.earlier
+        debt = earlier if earlier is not None and earlier.state is State.REFUND_DUE else None
+        misfit = None if debt else payment.misfit(quote.requirements, self._clock.now())
+        if misfit is None and not self._is_signed(payment, quote.requirements):
+            misfit = "The signature is not the payer's."
+        if misfit is not None:
+            raise PaymentRequired(misfit, quote)
+
+        if debt is not None:
+            owed = debt.rerun(self._worker, call.began)
+            self._ledger.swap(debt, owed)
+            return Admission(owed, self._clock.monotonic() + patience, payment, quote)
+        signed = payment.authorization
+        claimed = self._ledger.claim(
+            replace(
+                fresh,
+                claim_key=payment.claim_key,
+                payer=signed.payer,
+                network=quote.requirements.network.id,
+                amount=quote.requirements.amount,
+                valid_before=signed.valid_before,
+            )
+        )
+        if claimed is None:
+            raise InProgress()
+        left = signed.valid_before - SETTLE_MARGIN_SECONDS - self._clock.now()
+        deadline = self._clock.monotonic() + min(patience, left)
+        return Admission(claimed, deadline, payment, quote)
+
+    def _quote(self, template: PromptTemplate, listing: Listing) -> Quote:
+        if listing.pay_to is None:
+            raise TemplateUnavailable()
+        return Quote(
+            url=self._public_url + template.path,
+            description=template.description or template.name,
+            requirements=PaymentRequirements(self._network, template.price, listing.pay_to),
+        )
+
+    def _limit_free(self, address: str) -> None:
+        if (wait := self._limits.hit("free_template", address)) is not None:
+            raise TooManyRequests(retry_after=wait)
+
+    def _is_signed(self, payment: Payment, requirements: PaymentRequirements) -> bool:
+        """Whether the payer's own key signed: a forgery leaves no row (1 ms, computed here)."""
+        return self._facilitator.signer(payment, requirements) == payment.authorization.payer
+
+    def _verify(self, admission: Admission) -> None:
+        payment, quote = admission.payment, admission.quote
+        if payment is None or quote is None or admission.execution.state is not State.CLAIMED:
+            return
+        outcome = self._facilitator.verify(payment, quote.requirements)
+        if isinstance(outcome, Refused):
+            raise PaymentRequired(f"The payment was refused: {outcome.reason}.", quote)
+        admission.execution = replace(admission.execution, verified_at=self._clock.now())
+
+    def _write_settled(self, admission: Admission, transaction: str) -> None:
+        """The money has moved: a store that fails now leaves the outcome to recovery."""
+        try:
+            self._step(
+                admission, State.SETTLED, transaction=transaction, settled_at=self._clock.now()
+            )
+        except StoreUnavailable:
+            log.error("settled_unwritten", execution_id=admission.execution.id)
+            raise SettlementUnknown(execution=admission.execution) from None
+
+    def _step(
+        self,
+        admission: Admission,
+        state: State,
+        sealed_payment: str | None = None,
+        **facts: object,
+    ) -> None:
+        before = admission.execution
+        after = before.become(state, **facts)
+        self._ledger.swap(before, after, sealed_payment=sealed_payment)
+        admission.execution = after
+
+    def _let_go(self, admission: Admission, error: BaseException) -> None:
+        """Undo a claim whose money has not moved; owe a re-run that could not begin."""
+        before, now = admission.execution, self._clock.now()
+        code = error.code if isinstance(error, X402JobsError) else X402JobsError.code
+        if before.kind is not Kind.PAID or before.state not in (State.CLAIMED, State.SETTLED):
+            return
+        if before.state is State.CLAIMED:
+            after = before.become(State.RELEASED, code=code, ended_at=now)
+        else:
+            after = before.fail(code, now)
+        try:
+            self._ledger.swap(before, after)
+        except (StoreUnavailable, Superseded) as trouble:
+            log.error("row_not_let_go", execution_id=before.id, code=trouble.code)
+            return
+        log.info("row_let_go", execution_id=after.id, state=after.state, code=code)
+        if isinstance(error, X402JobsError) and after.receipt is not None:
+            error.execution = after
+
+
+def payment_place(execution_id: str) -> Place:
+    """Where a payment rests while recovery may need it."""
+    return Place("x402_executions", "sealed_payment", execution_id)

@@ -1,0 +1,193 @@
+"""Runs: from settlement to the ending, one thread owns Claude's stream, the row and the words."""
+
+from collections.abc import Callable, Iterator
+from threading import Event, Lock, Thread
+
+import structlog
+
+from x402jobs.domain.errors import (
+    AnswerExpired,
+    InProgress,
+    ModelError,
+    StoreUnavailable,
+    Superseded,
+    Unreadable,
+    X402JobsError,
+)
+from x402jobs.domain.events import Done, Ending, Failed
+from x402jobs.domain.execution import Execution, Kind, State
+from x402jobs.domain.transcript import Transcript
+from x402jobs.ports import Clock, Ledger, Place, SecretBox, Speech
+
+ANSWER_KEPT_SECONDS = 24 * 3600
+MAX_ANSWER_CHARACTERS = 2**20
+STORE_PATIENCE_SECONDS = 15.0
+"""How long an ending waits for the database; afterwards the row is for others to take over."""
+
+log = structlog.get_logger(__name__)
+
+
+class Follower:
+    """A connection's place in a transcript; iterate it, and close it when the caller is gone."""
+
+    def __init__(self, transcript: Transcript, execution: Execution, leave: Callable[[], None]):
+        self.execution = execution
+        self._transcript = transcript
+        self._leave: Callable[[], None] | None = leave
+
+    def events(self, silence: float) -> Iterator[str | Ending | None]:
+        """What is said, from the beginning (Transcript.follow)."""
+        return self._transcript.follow(silence)
+
+    def close(self) -> None:
+        """Leave, once, however often it is said."""
+        leave, self._leave = self._leave, None
+        if leave is not None:
+            leave()
+
+
+class Run:
+    """One answer on its way, told by its own thread. Followers may leave; a paid run goes on."""
+
+    def __init__(self, speech: Speech, execution: Execution) -> None:
+        self.transcript = Transcript()
+        self.execution = execution
+        self.speech = speech
+        self._followers = 0
+        self._lock = Lock()
+
+    def follow(self) -> Follower:
+        """One follower more, from the beginning."""
+        with self._lock:
+            self._followers += 1
+        return Follower(self.transcript, self.execution, self._leave)
+
+    def _leave(self) -> None:
+        """One follower less. An unpaid run ends with its last one: nobody is owed the rest."""
+        with self._lock:
+            self._followers -= 1
+            alone = self._followers == 0
+        if alone and self.execution.kind is not Kind.PAID and self.transcript.ending is None:
+            self.speech.close()
+
+
+class Runs:
+    """The runs of this worker, and the answers of runs that have ended."""
+
+    def __init__(self, ledger: Ledger, box: SecretBox, clock: Clock) -> None:
+        self._ledger = ledger
+        self._box = box
+        self._clock = clock
+        self._running: dict[str, Run] = {}
+
+    def start(self, speech: Speech, execution: Execution) -> Follower:
+        """Let the run begin, and be its first follower. The run owns speech and row from here."""
+        run = Run(speech, execution)
+        self._running[execution.id] = run
+        first = run.follow()
+        Thread(target=self._tell, args=[run], name=f"run-{execution.id}", daemon=True).start()
+        return first
+
+    def again(self, execution: Execution) -> Follower:
+        """Follow an execution that was paid before: live in this worker, else from the store.
+
+        Raises InProgress while another worker tells it, AnswerExpired once it is no longer kept.
+        """
+        run = self._running.get(execution.id)
+        if run is not None and run.execution.attempt == execution.attempt:
+            return run.follow()
+        if execution.state is not State.COMPLETED:
+            raise InProgress(execution=execution)
+        sealed = self._ledger.sealed_answer(execution) if self._is_kept(execution) else None
+        if sealed is None:
+            raise AnswerExpired(execution=execution)
+        try:
+            text = self._box.open(sealed, answer_place(execution.id)).reveal()
+        except Unreadable:
+            raise AnswerExpired("This answer can no longer be read.", execution=execution) from None
+        return Follower(Transcript(text, Done(execution)), execution, leave=lambda: None)
+
+    def resume_token(self, execution: Execution) -> str:
+        """What lets its bearer come back to this execution without the payment."""
+        return self._box.sign(f"resume {execution.id}")
+
+    def _is_kept(self, execution: Execution) -> bool:
+        ended = execution.ended_at or 0
+        return self._clock.now() - ended < ANSWER_KEPT_SECONDS
+
+    def _tell(self, run: Run) -> None:
+        """Write Claude's words down, then end once: the ledger first, the callers after."""
+        try:
+            ending = self._listen(run)
+        except X402JobsError as error:
+            ending = self._fail(run, error)
+        except Exception:
+            # Whatever it was, the caller is told and the debt is written down.
+            log.exception("run_broke", execution_id=run.execution.id)
+            ending = self._fail(run, X402JobsError())
+        run.speech.close()
+        self._running.pop(run.execution.id, None)
+        run.transcript.close(ending)
+        log_ending(ending)
+
+    def _listen(self, run: Run) -> Ending:
+        length = 0
+        for text in run.speech:  # raises Truncated without Claude's end marker
+            run.transcript.write(text)
+            length += len(text)
+            if length > MAX_ANSWER_CHARACTERS:
+                raise ModelError()
+        after = run.execution.become(
+            State.COMPLETED,
+            ended_at=self._clock.now(),
+            model=run.speech.model,
+            usage=run.speech.usage,
+            stop_reason=run.speech.stop_reason,
+        )
+        answer = self._box.seal(run.transcript.text, answer_place(after.id))
+        self._end(run.execution, after, sealed_answer=answer)
+        return Done(after)
+
+    def _fail(self, run: Run, error: X402JobsError) -> Ending:
+        after = run.execution.fail(
+            error.code, self._clock.now(), model=run.speech.model, usage=run.speech.usage
+        )
+        try:
+            self._end(run.execution, after)
+        except (StoreUnavailable, Superseded) as trouble:
+            return Failed(run.execution, trouble)
+        return Failed(after, error)
+
+    def _end(self, before: Execution, after: Execution, sealed_answer: str | None = None) -> None:
+        """Write the ending down; a store that does not answer is asked again for a while."""
+        until = self._clock.monotonic() + STORE_PATIENCE_SECONDS
+        while True:
+            try:
+                if before.kind is Kind.PAID:
+                    self._ledger.swap(before, after, sealed_answer=sealed_answer)
+                else:
+                    self._ledger.record(after)
+                return
+            except StoreUnavailable:
+                if self._clock.monotonic() >= until:
+                    raise
+            Event().wait(1.0)
+
+
+def answer_place(execution_id: str) -> Place:
+    """Where an answer rests for its day."""
+    return Place("x402_answers", "sealed_answer", execution_id)
+
+
+def log_ending(ending: Ending) -> None:
+    """One line for every run: what it was, how it ended, how long it took."""
+    execution = ending.execution
+    log.info(
+        "run_ended",
+        execution_id=execution.id,
+        kind=execution.kind,
+        state=execution.state,
+        code=execution.code,
+        model=execution.model,
+        duration_ms=execution.duration_ms,
+    )
