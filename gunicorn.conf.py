@@ -1,8 +1,9 @@
 """How gunicorn serves x402jobs. Facts behind the numbers: docs/operations.md."""
 
-from x402jobs.settings import Settings
+import os
 
-bind = Settings.from_env().bind
+# Nothing of ours is imported here: what imports ssl before the worker has patched it breaks TLS.
+bind = os.environ.get("X402JOBS_BIND") or "127.0.0.1:4020"
 
 # Embedded mode is one process on purpose: a second could not follow the first one's streams.
 workers = 1

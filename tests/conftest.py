@@ -18,6 +18,7 @@ from x402jobs.devkit.claude_server import ClaudeServer
 from x402jobs.devkit.development_ledger import DevelopmentLedger
 from x402jobs.devkit.wallet import Wallet, sign
 from x402jobs.domain.secret import Secret
+from x402jobs.ports import Facilitator
 from x402jobs.services import Services
 from x402jobs.settings import Settings
 from x402jobs.wiring import build_services, catalogue, development_ledger, local_tokens
@@ -147,9 +148,17 @@ def settings(tmp_path: Path, claude: ClaudeServer) -> Settings:
 
 
 @pytest.fixture
-def shop(settings: Settings, claude: ClaudeServer, tmp_path: Path) -> Iterator[Shop]:
+def facilitator() -> Facilitator | None:
+    """The development ledger's own, unless a directory of tests brings another."""
+    return None
+
+
+@pytest.fixture
+def shop(
+    settings: Settings, claude: ClaudeServer, tmp_path: Path, facilitator: Facilitator | None
+) -> Iterator[Shop]:
     """The product in process: only the server in front is Flask's test client."""
-    services = build_services(settings)
+    services = build_services(settings, facilitator)
     ada = catalogue(settings).add_user("ada")
     services.integrations.save_claude_key(ada, Secret(CREATOR_KEY))
     services.integrations.save_pay_to(ada, PAY_TO)

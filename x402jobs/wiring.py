@@ -8,7 +8,7 @@ from x402jobs.adapters.clock import SystemClock
 from x402jobs.adapters.facilitator import X402Facilitator
 from x402jobs.adapters.limits import MemoryLimits
 from x402jobs.adapters.secret_box import KeyRing, RingSecretBox
-from x402jobs.adapters.sqlite import Database, SqliteCatalogue, SqliteKeys, SqliteLedger
+from x402jobs.adapters.sqlite import SqliteCatalogue, SqliteKeys, SqliteLedger, embedded_store
 from x402jobs.adapters.tokens import LocalTokens
 from x402jobs.devkit.development_ledger import DevelopmentLedger
 from x402jobs.domain.models import SUCCESSORS, Models
@@ -31,7 +31,7 @@ def build_services(settings: Settings, facilitator: Facilitator | None = None) -
     """
     clock = SystemClock()
     box = RingSecretBox(key_ring(settings))
-    database = Database(settings.data / "x402jobs.sqlite3")
+    database = embedded_store(settings.data)
     money = development_ledger(settings.data)
     model = claude.Claude(settings)
     ledger = SqliteLedger(database)
@@ -74,7 +74,7 @@ def local_tokens(settings: Settings) -> LocalTokens:
 
 def catalogue(settings: Settings) -> SqliteCatalogue:
     """The embedded store's users and templates."""
-    return SqliteCatalogue(Database(settings.data / "x402jobs.sqlite3"))
+    return SqliteCatalogue(embedded_store(settings.data))
 
 
 def development_ledger(data: Path) -> DevelopmentLedger:

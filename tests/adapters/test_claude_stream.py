@@ -94,13 +94,12 @@ def test_no_bytes_whatsoever_raise_or_look_like_an_end(noise, size):
     assert isinstance(answer.failure, ModelError)
 
 
-@pytest.mark.parametrize("length", range(len(WHOLE)))
-def test_an_answer_cut_at_any_byte_has_not_ended(length):
-    answer, text = hear(WHOLE[:length])
+def test_an_answer_cut_at_any_byte_has_not_ended():
+    for length in range(len(WHOLE)):
+        answer, text = hear(WHOLE[:length])
 
-    assert not answer.ended
-    assert type(answer.failure) is Truncated
-    assert TEXT.startswith(text)
+        assert (length, answer.ended, type(answer.failure)) == (length, False, Truncated)
+        assert TEXT.startswith(text)
 
 
 def test_lines_may_end_either_way_and_data_may_have_many():
@@ -163,14 +162,6 @@ def test_what_claude_thinks_or_newly_invents_is_passed_over():
     assert text == TEXT
 
 
-def test_an_event_of_half_a_character_is_mended():
-    half = b'data: {"type":"content_block_delta","delta":{"type":"text_delta","text":"%s"}}\n\n'
-
-    _, text = hear(half % rb"a\ud83cb" + half % rb"\ud83c\udf27")
-
-    assert text == "a\ufffdb🌧"
-
-
 @pytest.mark.parametrize(
     "data",
     [
@@ -179,6 +170,7 @@ def test_an_event_of_half_a_character_is_mended():
         b"null",
         b'"message_stop"',
         b"\xff",
+        rb'{"type":"content_block_delta","delta":{"type":"text_delta","text":"\ud83c"}}',
         b"[" * 100_000,
         b'{"type":"content_block_delta"}',
         b'{"type":"content_block_delta","delta":"text"}',

@@ -96,13 +96,6 @@ def ada() -> Wallet:
     return new_wallet()
 
 
-def refused(payment: Payment, asked: PaymentRequirements, facilitator: X402Facilitator) -> bool:
-    """Whether a paygate that knows its job stops this payment before it settles."""
-    if facilitator.signer(payment, asked) != payment.authorization.payer:
-        return True
-    return isinstance(facilitator.verify(payment, asked), Refused)
-
-
 # What a good payment does
 
 
@@ -158,12 +151,13 @@ def test_a_spent_authorization_is_unknown_at_settle_because_it_may_have_paid_us(
 
 
 def test_a_settled_payment_asked_about_after_its_window_is_unknown_not_refused(
-    facilitator, ledger, ada
+    facilitator, ledger, ada, monkeypatch
 ):
     # The SDK wants six seconds left, and looks at the window before it looks at anything else.
-    payment = hand_sign(ada, valid_before=int(time.time()) + 8)
+    payment = pay(ada)
     assert isinstance(facilitator.settle(payment, ASKED), Settled)
-    time.sleep(2.1)
+    later = time.time() + 115
+    monkeypatch.setattr(time, "time", lambda: later)
 
     assert facilitator.settle(payment, ASKED) == Unknown(reasons.ERR_VALID_BEFORE_EXPIRED)
     assert len(ledger.transfers()) == 1
@@ -251,6 +245,14 @@ def test_a_signature_for_another_domain_is_not_the_payers(facilitator, ledger, a
     assert ledger.transfers() == []
 
 
+@pytest.mark.parametrize("part", DOMAINS)
+def test_the_signer_is_read_under_the_domain_that_is_asked_for(facilitator, ada, part):
+    asked = replace(ASKED, network=DOMAINS[part])
+
+    assert facilitator.signer(hand_sign(ada, DOMAINS[part]), asked) == ada.address
+    assert facilitator.signer(pay(ada), asked) != ada.address
+
+
 @pytest.mark.parametrize("part", ["name", "version"])
 def test_the_token_knows_its_own_domain_even_if_we_quote_another(facilitator, ledger, ada, part):
     # The SDK verifies under the domain the requirements say; only the token can know better.
@@ -292,6 +294,21 @@ def test_an_authorization_outside_its_window_moves_nothing(
     assert facilitator.verify(payment, ASKED) == verified
     assert facilitator.settle(payment, ASKED) == settled
     assert ledger.transfers() == []
+
+
+def test_a_facilitator_is_shown_what_we_ask_and_never_what_the_caller_says(ada):
+    client = Scripted(verify_says=VerifyResponse(is_valid=True), settle_says=[success()])
+    payment = pay(ada)
+    claims = replace(payment, amount="1", pay_to="0x" + "ee" * 20, asset="0x" + "77" * 20)
+    facilitator = X402Facilitator(client)
+
+    facilitator.verify(claims, ASKED)
+    facilitator.settle(claims, ASKED)
+
+    assert [shown.model_dump(exclude_none=True) for shown in client.shown] == 2 * [
+        payment.as_json(ASKED)
+    ]
+    assert [asked.model_dump() for asked in client.asked] == 2 * [ASKED.as_json()]
 
 
 # Signatures that are none
@@ -380,18 +397,24 @@ class Scripted:
     verify_says: Any = None
     settle_says: list[Any] = field(default_factory=list)
     supported_says: list[Any] = field(default_factory=list)
-    asked: int = 0
+    shown: list[Any] = field(default_factory=list)
+    asked: list[Any] = field(default_factory=list)
 
     def get_supported(self) -> Any:
         kind = SupportedKind(x402_version=2, scheme="exact", network=DEVELOPMENT.id)
         return self._say(self.supported_says.pop(0)) if self.supported_says else supported(kind)
 
     def verify(self, payload: Any, requirements: Any) -> Any:
+        self._note(payload, requirements)
         return self._say(self.verify_says)
 
     def settle(self, payload: Any, requirements: Any) -> Any:
-        self.asked += 1
+        self._note(payload, requirements)
         return self._say(self.settle_says.pop(0))
+
+    def _note(self, payload: Any, requirements: Any) -> None:
+        self.shown.append(payload)
+        self.asked.append(requirements)
 
     def _say(self, answer: Any) -> Any:
         if isinstance(answer, Exception):
@@ -512,7 +535,7 @@ def test_a_refusal_of_the_sdks_second_try_does_not_hide_that_the_first_was_sent(
     client = Scripted(settle_says=[PENDING, then])
 
     assert X402Facilitator(client).settle(pay(ada), ASKED) == outcome
-    assert client.asked == 2
+    assert len(client.asked) == 2
 
 
 def test_a_facilitator_that_does_not_say_what_it_supports_is_asked_again(ada):

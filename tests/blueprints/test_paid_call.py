@@ -1,6 +1,6 @@
 """The paid door, from the 402 to the last event."""
 
-from tests.conftest import PAY_TO, PRICE, RAIN, Shop, decoded, events, text_of
+from tests.conftest import PAY_TO, PRICE, Shop, events, text_of
 
 
 def test_an_answer_is_bought_for_exactly_its_price(shop: Shop) -> None:

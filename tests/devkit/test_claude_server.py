@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
@@ -69,7 +70,8 @@ def post(
 
 
 def connected(claude: ClaudeServer) -> socket.socket:
-    return socket.create_connection(claude._address, timeout=5)
+    place = urlsplit(claude.url)
+    return socket.create_connection((place.hostname, place.port), timeout=5)
 
 
 def request(call: object) -> bytes:

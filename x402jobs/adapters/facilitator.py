@@ -3,10 +3,10 @@
 The SDK's Flask middleware is not used: it buffers whole answers (research/x402-sdk.md, 2.2).
 """
 
-import logging
 import re
 from collections.abc import Iterable
 
+import structlog
 from eth_abi.exceptions import EncodingError
 from eth_keys.datatypes import Signature
 from eth_keys.exceptions import BadSignature
@@ -38,7 +38,7 @@ from x402jobs.domain.networks import NETWORKS, Network
 from x402jobs.domain.payment import SCHEME, Authorization, Payment, PaymentRequirements
 from x402jobs.ports import Refused, Settled, Unknown, Verified
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 DEFINITE = frozenset(
     {
@@ -100,7 +100,7 @@ class X402Facilitator:
                 case False:
                     return Refused(_code(said.invalid_reason))
         except Exception as error:
-            log.warning("facilitator did not verify: %s", type(error).__name__)
+            log.warning("verify_unanswered", exception_type=type(error).__name__)
         raise FacilitatorUnavailable()
 
     def settle(
@@ -111,7 +111,7 @@ class X402Facilitator:
             said = self._ready(requirements).settle_payment(payload, _asked(requirements))
             return _outcome(said, payload.broadcast)
         except Exception as error:
-            log.warning("facilitator did not settle: %s", type(error).__name__)
+            log.warning("settle_unanswered", exception_type=type(error).__name__)
             return Unknown("no_answer")
 
     def _ready(self, requirements: PaymentRequirements) -> x402ResourceServerSync:

@@ -17,7 +17,7 @@ bp = Blueprint("instant", __name__)
 DOOR = "/@<username>/<slug>"
 
 
-@bp.route(DOOR, methods=["HEAD"])
+@bp.route(DOOR, methods=["HEAD"], provide_automatic_options=False)
 def look_at_template(username: str, slug: str) -> Response:
     """What an unpaid GET would be told. Reads no payment, runs nothing (spec/instant.md)."""
     call = read_call(request, services.clock.now())

@@ -27,8 +27,9 @@ class SocketLine:
         if self._socket is None:
             return False
         try:
-            readable, _, _ = select.select([self._socket], [], [], 0)
-            return bool(readable) and self._socket.recv(1, socket.MSG_PEEK) == b""
+            poll = select.poll()  # select.select fails beyond a thousand open connections
+            poll.register(self._socket, select.POLLIN)
+            return bool(poll.poll(0)) and self._socket.recv(1, socket.MSG_PEEK) == b""
         except (OSError, ValueError):
             return True
 

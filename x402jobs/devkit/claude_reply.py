@@ -163,11 +163,12 @@ def objection(call: object) -> str | None:
 def simulated_text(call: Mapping[str, Any]) -> str:
     """An answer of some seventy words that says what it is, the same whenever the call is the same.
 
-    It quotes the last words of the prompt, never more than four, forty letters or half of them: a
-    paid template must not be readable in its own answer.
+    It quotes the last words of the system prompt, else of the last user turn, never more than four,
+    forty letters or half of them: a paid template must not be readable in its own answer.
     """
     asked = [message["content"] for message in call["messages"] if message.get("role") == "user"]
-    words = re.findall(r"[^\W_]+", _plain(asked[-1] if asked else "") or _plain(call.get("system")))
+    prompt = _plain(call.get("system")) or _plain(asked[-1] if asked else "")
+    words = re.findall(r"[^\W_]+", prompt)
     quoted = " ".join(words[len(words) - min(4, len(words) // 2) :])[-40:].strip()
     ending = f", “{quoted}”" if quoted else ""
     return (

@@ -4,15 +4,11 @@ Signatures, windows, nonces and balances are checked as on a chain, first by the
 again by the token, whose refusals are worded so that the SDK recognises them.
 """
 
-import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 from x402 import x402FacilitatorSync
@@ -21,6 +17,7 @@ from x402.mechanisms.evm.exact.eip3009_utils import ERC20_TRANSFER_EVENT_TOPIC
 from x402.mechanisms.evm.types import TransactionReceipt
 
 from x402jobs.adapters.facilitator import recover
+from x402jobs.adapters.sqlite import Database
 from x402jobs.domain.money import MICRO
 from x402jobs.domain.networks import DEVELOPMENT, Network
 from x402jobs.domain.payment import Authorization
@@ -28,11 +25,8 @@ from x402jobs.domain.payment import Authorization
 GRANT = 100 * MICRO
 """What every address begins with, in micro-dollars: whoever comes can pay."""
 
-BUSY_SECONDS = 5
-
-_SCHEMA = (
-    """
-    CREATE TABLE IF NOT EXISTS transfers (
+_SCHEMA = """
+    CREATE TABLE transfers (
         transaction_hash TEXT PRIMARY KEY,
         payer TEXT NOT NULL,
         payee TEXT NOT NULL,
@@ -40,11 +34,10 @@ _SCHEMA = (
         nonce TEXT NOT NULL,
         at REAL NOT NULL,
         UNIQUE (payer, nonce)
-    )
-    """,
-    "CREATE INDEX IF NOT EXISTS transfers_out ON transfers (payer, value)",
-    "CREATE INDEX IF NOT EXISTS transfers_in ON transfers (payee, value)",
-)
+    ) STRICT;
+    CREATE INDEX transfers_out ON transfers (payer, value);
+    CREATE INDEX transfers_in ON transfers (payee, value);
+"""
 
 
 @dataclass(frozen=True)
@@ -67,16 +60,12 @@ class Reverted(Exception):
 
 
 class DevelopmentLedger:
-    """Who has paid whom, in one file that any number of processes and threads may share.
-
-    A balance is not kept but summed: the grant, plus received, minus sent. Every process has one
-    connection, opened on first use and again after a fork. Nothing yields to gevent under its lock.
-    """
+    """Who has paid whom. A balance is not kept but summed: the grant, plus received, minus sent."""
 
     def __init__(self, path: Path, network: Network = DEVELOPMENT) -> None:
-        self._path = path
+        # Not durable: a power cut may forget the newest play money.
+        self._database = Database(path, _SCHEMA, durable=False)
         self._network = network
-        self._handle: _Handle | None = None
 
     def facilitator(self) -> x402FacilitatorSync:
         """A facilitator in this process that verifies and settles on this ledger."""
@@ -87,12 +76,12 @@ class DevelopmentLedger:
 
     def balance(self, address: str) -> int:
         """What the address has, in micro-dollars."""
-        with self._held() as connection:
+        with self._database.connection() as connection:
             return _balance(connection, address.lower())
 
     def spent(self, payer: str, nonce: str) -> bool:
         """Whether the payer's nonce has been used."""
-        with self._held() as connection:
+        with self._database.connection() as connection:
             return _spent(connection, payer, nonce)
 
     def transfers(self) -> list[Transfer]:
@@ -105,7 +94,7 @@ class DevelopmentLedger:
 
     def check(self, signed: Authorization) -> None:
         """Raise Reverted unless this could be moved now."""
-        with self._held() as connection:
+        with self._database.connection() as connection:
             _check(connection, signed)
 
     def move(self, signed: Authorization) -> str:
@@ -115,40 +104,19 @@ class DevelopmentLedger:
         """
         transaction = f"0x{secrets.token_hex(32)}"
         line = (transaction, signed.payer, signed.to, signed.value, signed.nonce, time.time())
-        with self._held() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                _check(connection, signed)
-                connection.execute("INSERT INTO transfers VALUES (?, ?, ?, ?, ?, ?)", line)
-                connection.execute("COMMIT")
-            except BaseException:
-                connection.execute("ROLLBACK")
-                raise
+        with self._database.write() as connection:
+            _check(connection, signed)
+            connection.execute("INSERT INTO transfers VALUES (?, ?, ?, ?, ?, ?)", line)
         return transaction
 
     def close(self) -> None:
         """Let go of the file; the next use opens it again."""
-        handle, self._handle = self._handle, None
-        if handle is not None and handle.pid == os.getpid():
-            with handle.lock:
-                handle.connection.close()
+        self._database.close()
 
     def _select(self, rest: str, *values: str) -> list[Transfer]:
         columns = "transaction_hash, payer, payee, value, nonce, at"
-        with self._held() as connection:
-            rows = connection.execute(f"SELECT {columns} FROM transfers {rest}", values)
-            return [Transfer(*row) for row in rows]
-
-    @contextmanager
-    def _held(self) -> Iterator[sqlite3.Connection]:
-        handle = self._handle
-        if handle is None or handle.pid != os.getpid():
-            if handle is not None:
-                _inherited.append(handle)
-            # Threads that come here together open one each; the last is kept, all of them work.
-            handle = self._handle = _Handle(_connect(self._path), Lock(), os.getpid())
-        with handle.lock:
-            yield handle.connection
+        rows = self._database.read(f"SELECT {columns} FROM transfers {rest}", *values)
+        return [Transfer(*row) for row in rows]
 
 
 class _Token:
@@ -244,31 +212,6 @@ class _Token:
         if recover(signed, _signature(*parts), self._network) != signed.payer:
             raise Reverted("invalid signature")
         return signed
-
-
-@dataclass(frozen=True)
-class _Handle:
-    """One process's hold on the file."""
-
-    connection: sqlite3.Connection
-    lock: Lock
-    pid: int
-
-
-_inherited: list[_Handle] = []
-"""Connections a fork has brought along. SQLite forbids a child even to close them."""
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # -wal and -shm take the same mode
-    connection = sqlite3.connect(
-        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-    )
-    # NORMAL: a power cut may forget the newest play money, a killed process forgets nothing.
-    for statement in ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = NORMAL", *_SCHEMA):
-        connection.execute(statement)
-    return connection
 
 
 def _check(connection: sqlite3.Connection, signed: Authorization) -> None:

@@ -32,16 +32,24 @@ class Parameter:
     @classmethod
     def parse(cls, definition: Mapping[str, Any]) -> "Parameter":
         """Read a stored definition. Raises ValueError with the reason."""
+        enum, limit = definition.get("enum") or [], definition.get("maxLength")
         parameter = cls(
             name=definition["name"],
             description=definition.get("description") or "",
             required=definition.get("required", True) is not False,
             default=definition.get("default") or "",
-            max_length=definition.get("maxLength", MAX_VALUE_CHARACTERS),
-            enum=tuple(definition.get("enum") or ()),
+            max_length=MAX_VALUE_CHARACTERS if limit is None else limit,
+            enum=tuple(enum),
         )
         if re.fullmatch(NAME, parameter.name) is None or parameter.name in RESERVED:
             raise ValueError(f"{parameter.name!a} cannot be a parameter name")
+        texts = (parameter.description, parameter.default, *parameter.enum)
+        if isinstance(enum, str) or not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"{parameter.name} is defined with something that is not a text")
+        if type(limit) not in (int, type(None)) or not 0 < parameter.max_length <= (
+            MAX_VALUE_CHARACTERS
+        ):
+            raise ValueError(f"the maxLength of {parameter.name} is not 1..{MAX_VALUE_CHARACTERS}")
         return parameter
 
     def value(self, given: str | None) -> str:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from x402jobs.ports import Closable, Clock
+from x402jobs.ports import Clock, Closable
 from x402jobs.services.agentic import Agentic
 from x402jobs.services.iam import Iam
 from x402jobs.services.integrations import Integrations

@@ -38,6 +38,9 @@ from x402jobs.ports import (
     Unknown,
 )
 
+FOR_EVER = 2**63 - 1
+"""What the ledger writes for a later `validBefore`: its columns have 64 bits, a signature 256."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -198,7 +201,7 @@ class Paygate:
                 payer=signed.payer,
                 network=quote.requirements.network.id,
                 amount=quote.requirements.amount,
-                valid_before=signed.valid_before,
+                valid_before=min(signed.valid_before, FOR_EVER),
             )
         )
         if claimed is None:

@@ -1,111 +1,120 @@
-"""One connection a process to one file, made on first use."""
+"""One SQLite file that any number of processes and threads may share."""
 
+import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from importlib import resources
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from threading import RLock
+from threading import Lock
 
 from x402jobs.domain.errors import StoreUnavailable
 
-SCHEMA_VERSION = 1
 BUSY_SECONDS = 5
 
 
 class Database:
-    """Opens lazily, so that a server may fork after building it, and again after a fork.
+    """One connection a process, opened on first use and again after a fork.
 
-    A lock lets threads share the connection; statements are short and SQLite never yields to
-    gevent inside one. `synchronous=FULL`: a committed step of money survives a power cut.
+    `schema` is run once, by whichever process comes first; `durable` commits survive a power cut
+    (`synchronous=FULL`), others only the death of the process. Every SQLite error becomes
+    StoreUnavailable. A lock lets threads take turns: nothing may yield to gevent while a
+    transaction is open, and SQLite itself never does.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, schema: str, *, durable: bool = True) -> None:
         self._path = path
-        self._lock = RLock()
-        self._connection: sqlite3.Connection | None = None
-        self._pid = 0
+        self._schema = schema
+        self._synchronous = "FULL" if durable else "NORMAL"
+        self._handle: _Handle | None = None
 
-    def read(self, sql: str, *values: object) -> Sequence[sqlite3.Row]:
+    def read(self, sql: str, *values: object) -> list[sqlite3.Row]:
         """All rows of one statement."""
-        with self._held() as connection:
+        with self.connection() as connection:
             return connection.execute(sql, values).fetchall()
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
-        """One transaction that has the write lock from its beginning."""
-        with self._held() as connection:
+        """One transaction that has the write lock from its beginning; undone by an exception."""
+        with self.connection() as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
+                connection.execute("COMMIT")
             except BaseException:
-                connection.execute("ROLLBACK")
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
                 raise
-            connection.execute("COMMIT")
 
     def close(self) -> None:
         """Let go of the file; the next use opens it again."""
-        with self._lock:
-            if self._connection is not None and self._pid == os.getpid():
-                self._connection.close()
-            self._connection = None
+        handle, self._handle = self._handle, None
+        if handle is not None and handle.pid == os.getpid():
+            with handle.lock:
+                handle.connection.close()
 
     @contextmanager
-    def _held(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            try:
-                yield self._opened()
-            except sqlite3.Error as error:
-                raise StoreUnavailable() from error
+    def connection(self) -> Iterator[sqlite3.Connection]:
+        """The process's connection, under its lock and outside a transaction."""
+        try:
+            handle = self._handle
+            if handle is None or handle.pid != os.getpid():
+                if handle is not None:
+                    _inherited.append(handle)
+                # Threads that come here together open one each; the last is kept, all of them work.
+                handle = self._handle = _Handle(self._connect(), Lock(), os.getpid())
+            with handle.lock:
+                yield handle.connection
+        except (sqlite3.Error, OSError) as error:
+            raise StoreUnavailable() from error
 
-    def _opened(self) -> sqlite3.Connection:
-        if self._connection is None or self._pid != os.getpid():
-            self._connection, self._pid = _connect(self._path), os.getpid()
-        return self._connection
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    private_directory(path.parent)
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-    connection = sqlite3.connect(
-        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-    )
-    connection.row_factory = sqlite3.Row
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
-        connection.execute(f"PRAGMA {pragma}")
-    _migrate(connection)
-    return connection
-
-
-def _migrate(connection: sqlite3.Connection) -> None:
-    """Create the schema once, however many processes come at the same moment."""
-    if _version(connection) == SCHEMA_VERSION:
-        return
-    connection.execute("BEGIN EXCLUSIVE")
-    if _version(connection) == 0:
-        schema = resources.files(__package__).joinpath("schema.sql").read_text()
-        for statement in _statements(schema):
-            connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-    connection.execute("COMMIT")
+    def _connect(self) -> sqlite3.Connection:
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _alone_in(self._path.parent):
+            _create(self._path)
+            connection = sqlite3.connect(
+                self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
+            connection.row_factory = sqlite3.Row
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+            connection.execute("PRAGMA foreign_keys = ON")
+            if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+                # One transaction: a process killed in the middle of it leaves nothing behind.
+                connection.executescript(f"BEGIN; {self._schema}; PRAGMA user_version = 1; COMMIT")
+        return connection
 
 
-def _statements(script: str) -> Iterator[str]:
-    """The script's statements; `executescript` would commit the transaction we hold."""
-    statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""
+@dataclass(frozen=True)
+class _Handle:
+    """One process's hold on the file."""
+
+    connection: sqlite3.Connection
+    lock: Lock
+    pid: int
 
 
-def _version(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+_inherited: list[_Handle] = []
+"""Connections a fork has brought along. SQLite forbids a child even to close them."""
 
 
-def private_directory(path: Path) -> Path:
-    """The directory, made on first use, for its owner alone."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return path
+@contextmanager
+def _alone_in(directory: Path) -> Iterator[None]:
+    """One opening at a time: two first ones that both turn WAL on do not wait, they fail."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _create(path: Path) -> None:
+    """Make the file its owner's alone; its -wal and -shm take the same mode.
+
+    An existing one is left shut: closing any descriptor of it would drop the locks that this
+    process holds through SQLite (sqlite.org/howtocorrupt.html, 2.2).
+    """
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))

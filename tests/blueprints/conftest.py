@@ -1,0 +1,155 @@
+"""A shop whose facilitator is watched, and payments that no honest wallet would make."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from eth_account import Account
+from werkzeug.test import TestResponse
+from x402.mechanisms.evm.eip712 import hash_eip3009_authorization
+from x402.mechanisms.evm.types import ExactEIP3009Authorization
+from x402.schemas import PaymentPayload, SettleResponse, SupportedResponse, VerifyResponse
+from x402.schemas import PaymentRequirements as Asked
+from x402.server import FacilitatorClientSync
+
+from tests.conftest import PAY_TO, PRICE, Shop, decoded, encoded
+from x402jobs.adapters.facilitator import X402Facilitator
+from x402jobs.adapters.sqlite import Database
+from x402jobs.devkit.wallet import Wallet
+from x402jobs.domain.networks import DEVELOPMENT, Network
+from x402jobs.services import agentic
+from x402jobs.settings import Settings
+from x402jobs.wiring import development_ledger
+
+
+class WatchedFacilitator:
+    """The development facilitator; remembers what it was asked, and can be out of order."""
+
+    def __init__(self, client: FacilitatorClientSync) -> None:
+        self._client = client
+        self.asked: list[str] = []
+        self.is_away = False
+        self.loses_answers = False
+        self.before_settling: Callable[[], None] = lambda: None
+
+    def get_supported(self) -> SupportedResponse:
+        return self._client.get_supported()
+
+    def verify(self, payload: PaymentPayload, requirements: Asked) -> VerifyResponse:
+        self.asked.append("verify")
+        if self.is_away:
+            raise ConnectionError("nobody answers")
+        return self._client.verify(payload, requirements)
+
+    def settle(self, payload: PaymentPayload, requirements: Asked) -> SettleResponse:
+        self.asked.append("settle")
+        self.before_settling()
+        if self.is_away:
+            raise ConnectionError("nobody answers")
+        answer = self._client.settle(payload, requirements)
+        if self.loses_answers:
+            raise ConnectionError("the answer was lost on its way")
+        return answer
+
+
+@pytest.fixture
+def watched(settings: Settings) -> Iterator[WatchedFacilitator]:
+    ledger = development_ledger(settings.data)
+    yield WatchedFacilitator(ledger.facilitator())
+    ledger.close()
+
+
+@pytest.fixture
+def facilitator(watched: WatchedFacilitator) -> X402Facilitator:
+    return X402Facilitator(watched)
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Impatient: the deadline is near, and comes before the limit on a silence."""
+    return replace(settings, first_content_seconds=2.0, idle_seconds=4.0, log_level="ERROR")
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pauses between tries that Claude does not ask for."""
+    monkeypatch.setattr(agentic, "FIRST_PAUSE_SECONDS", 0.01)
+
+
+def hurry(shop: Shop) -> None:
+    """Spare a test of a thousand calls the disk: a power cut is not what it is about."""
+    for resource in shop.services.resources:
+        if isinstance(resource, Database):
+            resource.read("PRAGMA synchronous = OFF")
+
+
+def refused(reply: TestResponse, status: int, code: str) -> dict[str, Any]:
+    """The body of an error before the first byte, its shape checked (spec/wire.md)."""
+    body: dict[str, Any] = json.loads(reply.get_data())
+    assert (reply.status_code, body["code"]) == (status, code), body
+    assert body["error"] and body["requestId"] == reply.headers["X-Request-Id"]
+    assert reply.headers["Cache-Control"] == "no-store"
+    assert reply.mimetype == "application/json"
+    return body
+
+
+def quoted(reply: TestResponse) -> dict[str, Any]:
+    """The fresh quote of a 402, in its header."""
+    refused(reply, 402, "PAYMENT_REQUIRED")
+    document: dict[str, Any] = decoded(reply.headers["PAYMENT-REQUIRED"])
+    assert document["accepts"][0]["amount"] == str(PRICE)
+    return document
+
+
+def forge(
+    wallet: Wallet, network: Network = DEVELOPMENT, price: int = PRICE, **signed: Any
+) -> dict[str, Any]:
+    """A payment of today's price with changes, properly signed by the wallet's key.
+
+    `network` is the EIP-712 domain that is signed under; what is accepted stays the quote's.
+    """
+    now = int(time.time())
+    authorization = {
+        "from": wallet.address,
+        "to": PAY_TO,
+        "value": str(price),
+        "validAfter": str(now - 60),
+        "validBefore": str(now + 120),
+        "nonce": "0x" + Account.create().key.hex(),
+    } | signed
+    digest = hash_eip3009_authorization(
+        ExactEIP3009Authorization(
+            from_address=authorization["from"],
+            to=authorization["to"],
+            value=authorization["value"],
+            valid_after=authorization["validAfter"],
+            valid_before=authorization["validBefore"],
+            nonce=authorization["nonce"],
+        ),
+        network.chain_id,
+        network.token,
+        network.token_name,
+        network.token_version,
+    )
+    signature = Account.unsafe_sign_hash(digest, wallet.key.reveal()).signature
+    return {
+        "x402Version": 2,
+        "accepted": {
+            "scheme": "exact",
+            "network": DEVELOPMENT.id,
+            "asset": DEVELOPMENT.token,
+            "amount": str(price),
+            "payTo": PAY_TO,
+            "maxTimeoutSeconds": 120,
+            "extra": {"name": DEVELOPMENT.token_name, "version": DEVELOPMENT.token_version},
+        },
+        "payload": {"authorization": authorization, "signature": "0x" + signature.hex()},
+    }
+
+
+def headers_of(payment: Any) -> dict[str, str]:
+    """The request headers that present this document."""
+    return {"PAYMENT-SIGNATURE": encoded(payment)}

@@ -1,0 +1,54 @@
+"""The command under test: run for real, against a demo that serves for real."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from x402jobs.devkit.claude_server import ClaudeServer
+from x402jobs.devkit.demo import Demo
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+"""Runs `x402jobs` with these arguments to its end, its output on a pipe."""
+
+ROOT = Path(__file__).parents[2]
+X402JOBS = [sys.executable, "-W", "error", "-m", "x402jobs"]
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """What a stranger's shell holds: nothing of ours, and a proxy that must never be asked."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    return kept | {"PYTHONPATH": str(ROOT), "HTTP_PROXY": "http://127.0.0.1:9"} | changes
+
+
+@pytest.fixture
+def x402jobs(tmp_path: Path) -> Command:
+    def run(*arguments: str, **changes: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [*X402JOBS, *arguments],
+            cwd=tmp_path,
+            env=environment(**changes),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="package")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    with Demo(tmp_path_factory.mktemp("shop") / "data", pace_ms=0, environ=environment()) as demo:
+        yield demo
+
+
+@pytest.fixture
+def claude(shop: Demo) -> ClaudeServer:
+    """The stand-in that the demo's server asks, with nothing scripted and nothing remembered."""
+    assert shop.claude is not None
+    shop.claude.script()
+    shop.claude.forget()
+    return shop.claude

@@ -1,0 +1,378 @@
+"""The shop as customers meet it: gunicorn in a process of its own, and real sockets."""
+
+import itertools
+import os
+import signal
+import socket
+import sqlite3
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import httpx
+import pytest
+
+from tests.conftest import CREATOR_KEY, PAY_TO, PRICE, RAIN, SYSTEM_PROMPT, decoded
+from x402jobs.devkit.claude_server import Call, ClaudeServer
+from x402jobs.devkit.development_ledger import DevelopmentLedger, Transfer
+from x402jobs.devkit.wallet import Wallet, sign
+from x402jobs.domain.secret import Secret
+from x402jobs.services import Services
+from x402jobs.settings import Settings
+from x402jobs.wiring import build_services, catalogue, development_ledger, local_tokens
+
+ROOT = Path(__file__).resolve().parents[2]
+HEARTBEAT_SECONDS = 0.5
+START_SECONDS = 30
+
+Found = TypeVar("Found")
+
+
+def eventually(look: Callable[[], Found], seconds: float = 5) -> Found:
+    """What `look` finds, as soon as it is something; what it found last, when time is up."""
+    until = time.monotonic() + seconds
+    while not (found := look()) and time.monotonic() < until:
+        time.sleep(0.01)
+    return found
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A whole response as it came: header names lower-cased, chunks as they were framed."""
+
+    status: int
+    headers: dict[str, str]
+    chunks: list[bytes]
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(self.chunks)
+
+    def json(self) -> Any:
+        return httpx.Response(self.status, content=self.body).json()
+
+
+class Connection:
+    """A caller's bare socket: nothing is read, sent or hidden that a test did not ask for."""
+
+    def __init__(self, port: int, receive_buffer: int | None = None) -> None:
+        self.socket = socket.socket()
+        if receive_buffer is not None:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.socket.settimeout(20)
+        self.socket.connect(("127.0.0.1", port))
+        self.port: int = self.socket.getsockname()[1]
+        self.file = self.socket.makefile("rb")
+        self.received = bytearray()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str] | list[tuple[str, str]] = (),  # type: ignore[assignment]
+        body: bytes | None = None,
+    ) -> Self:
+        pairs = list(headers.items()) if isinstance(headers, Mapping) else list(headers)
+        lines = [f"{method} {path} HTTP/1.1", f"Host: 127.0.0.1:{self.port}"]
+        lines += [f"{name}: {value}" for name, value in pairs]
+        if body is not None:
+            lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+        self.socket.sendall("\r\n".join([*lines, "", ""]).encode("latin-1") + (body or b""))
+        return self
+
+    def head(self) -> tuple[int, dict[str, str]]:
+        """The status and the headers, once they are there. A header that comes twice fails."""
+        status = int(self._line().split(b" ")[1])
+        headers: dict[str, str] = {}
+        while line := self._line().strip():
+            name, _, value = line.decode("latin-1").partition(": ")
+            assert name.lower() not in headers, f"{name} came twice"
+            headers[name.lower()] = value
+        return status, headers
+
+    def chunk(self) -> bytes:
+        """The next HTTP chunk; empty for the last."""
+        size = int(self._line(), 16)
+        data = self._take(size)
+        assert self._take(2) == b"\r\n"
+        return data
+
+    def answer(self, method: str = "POST") -> Answer:
+        """The whole response."""
+        status, headers = self.head()
+        if method == "HEAD" or status == 204:
+            return Answer(status, headers, [])
+        if headers.get("transfer-encoding") == "chunked":
+            return Answer(status, headers, list(iter(self.chunk, b"")))
+        if "content-length" in headers:
+            return Answer(status, headers, [self._take(int(headers["content-length"]))])
+        return Answer(status, headers, [self._take(-1)])
+
+    def leave(self) -> None:
+        """Hang up as programs do: FIN."""
+        self.file.close()
+        self.socket.close()
+
+    def reset(self) -> None:
+        """Hang up as a crash does: RST."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.leave()
+
+    def _line(self) -> bytes:
+        line = self.file.readline()
+        self.received += line
+        assert line.endswith(b"\r\n"), f"the connection ended in {line!r}"
+        return line
+
+    def _take(self, size: int) -> bytes:
+        data = self.file.read(size)
+        self.received += data
+        assert size < 0 or len(data) == size, f"the connection ended after {len(data)} of {size}"
+        return data
+
+
+@dataclass
+class Server:
+    """A running shop: creator `ada`, her templates, and everything that can be asked about them.
+
+    Rows, transfers and calls are those since the test began; the wallet is the test's own.
+    """
+
+    port: int
+    pid: int
+    log: Path
+    settings: Settings
+    services: Services
+    ledger: DevelopmentLedger
+    claude: ClaudeServer
+    ada: str
+    wallet: Wallet
+    quotes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    first_row: int = 0
+    first_transfer: int = 0
+
+    path = "/@ada/haiku"
+    free = "/@ada/gift"
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def visit(self, wallet: Wallet) -> "Server":
+        """The same server for another test."""
+        self.claude.script()
+        self.claude.forget()
+        return replace(
+            self,
+            wallet=wallet,
+            first_row=self._ask("SELECT coalesce(max(rowid), 0) AS last FROM x402_executions")[0][
+                "last"
+            ],
+            first_transfer=len(self.ledger.transfers()),
+        )
+
+    def publish(self, slug: str, **changes: Any) -> str:
+        """Put a template on ada's shelf; its path."""
+        template = {
+            "name": slug,
+            "price": PRICE,
+            "system_prompt": SYSTEM_PROMPT,
+            "parameters": [{"name": "topic"}],
+        } | changes
+        self.services.templates.publish(self.ada, "ada", slug, **template)
+        return f"/@ada/{slug}"
+
+    def token(self, username: str = "ada") -> str:
+        """A good bearer token; the user is made when missing."""
+        user_id = catalogue(self.settings).add_user(username)
+        return local_tokens(self.settings).issue(user_id)
+
+    def owner_test(self) -> dict[str, str]:
+        return {"X-OWNER-TEST": "true", "Authorization": f"Bearer {self.token()}"}
+
+    def payment(self, path: str = path) -> dict[str, str]:
+        """The headers of a fresh payment."""
+        if path not in self.quotes:
+            reply = self.post({}, path=path)
+            assert reply.status_code == 402, reply.text
+            self.quotes[path] = decoded(reply.headers["PAYMENT-REQUIRED"])
+        return {"PAYMENT-SIGNATURE": sign(self.wallet, self.quotes[path])}
+
+    def post(
+        self, values: Any = RAIN, headers: Mapping[str, str] = {}, path: str = path
+    ) -> httpx.Response:
+        """The whole reply to a POST."""
+        with self.http() as client:
+            return client.post(path, json=values, headers=dict(headers))
+
+    def http(self) -> httpx.Client:
+        return httpx.Client(base_url=self.url, trust_env=False, verify=False, timeout=30)
+
+    def dial(self, receive_buffer: int | None = None) -> Connection:
+        return Connection(self.port, receive_buffer)
+
+    def ask(
+        self,
+        headers: Mapping[str, str] | list[tuple[str, str]],
+        body: bytes | None = b'{"topic":"rain"}',
+        *,
+        method: str = "POST",
+        path: str = path,
+    ) -> Answer:
+        """The whole answer, and how it was framed."""
+        with self.dial() as connection:
+            return connection.send(method, path, headers, body).answer(method)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The ledger's rows, oldest first."""
+        return self._ask(
+            "SELECT * FROM x402_executions WHERE rowid > ? ORDER BY rowid", self.first_row
+        )
+
+    def states(self) -> list[str]:
+        return [row["state"] for row in self.rows()]
+
+    def transfers(self) -> list[Transfer]:
+        return self.ledger.transfers()[self.first_transfer :]
+
+    def balance(self) -> int:
+        """What the wallet has, in micro-dollars."""
+        return self.ledger.balance(self.wallet.address)
+
+    def call(self) -> Call:
+        """The one call that Claude received, once it has."""
+        (call,) = eventually(lambda: self.claude.calls)
+        return call
+
+    def _ask(self, sql: str, *values: object) -> list[dict[str, Any]]:
+        connection = sqlite3.connect(self.settings.data / "x402jobs.sqlite3")
+        connection.row_factory = sqlite3.Row
+        try:
+            return [dict(row) for row in connection.execute(sql, values)]
+        finally:
+            connection.close()
+
+    def change(self, sql: str, *values: object) -> None:
+        """Change the store behind the product's back."""
+        connection = sqlite3.connect(self.settings.data / "x402jobs.sqlite3")
+        try:
+            with connection:
+                connection.execute(sql, values)
+        finally:
+            connection.close()
+
+
+@contextmanager
+def serving(directory: Path, **environment: str) -> Iterator[Server]:
+    """Start a shop over a Claude of its own; end it, and every process of it, afterwards."""
+    with ExitStack() as stack:
+        claude = stack.enter_context(ClaudeServer(delta_ms=0))
+        port = _free_port()
+        url = f"http://127.0.0.1:{port}"
+        settings = replace(
+            Settings(), data=directory / "data", claude_url=claude.url, public_url=url
+        )
+        services = build_services(settings)
+        stack.callback(services.close)
+        ada = catalogue(settings).add_user("ada")
+        services.integrations.save_claude_key(ada, Secret(CREATOR_KEY))
+        services.integrations.save_pay_to(ada, PAY_TO)
+        ledger = development_ledger(settings.data)
+        stack.callback(ledger.close)
+        log = directory / "server.log"
+        pid = stack.enter_context(
+            _process(
+                log,
+                {
+                    "X402JOBS_DATA": str(settings.data),
+                    "X402JOBS_BIND": f"127.0.0.1:{port}",
+                    "PUBLIC_URL": url,
+                    "CLAUDE_URL": claude.url,
+                    "HEARTBEAT_SECONDS": str(HEARTBEAT_SECONDS),
+                    **environment,
+                },
+            )
+        )
+        server = Server(
+            port=port,
+            pid=pid,
+            log=log,
+            settings=settings,
+            services=services,
+            ledger=ledger,
+            claude=claude,
+            ada=ada,
+            wallet=Wallet.open(directory / "wallet.key"),
+        )
+        server.publish("haiku", name="Haiku")
+        server.publish("gift", name="Gift", price=0)
+        if not eventually(lambda: _answers(url), START_SECONDS):
+            pytest.fail(f"gunicorn did not start:\n{log.read_text()}")
+        yield server
+
+
+@contextmanager
+def _process(log: Path, environment: Mapping[str, str]) -> Iterator[int]:
+    ours = ("ANTHROPIC_", "X402JOBS_", "CLAUDE_", "GUNICORN_", "LOG_LEVEL", "ENV")
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "wsgi:app"],
+            cwd=ROOT,
+            env={**inherited, "PYTHONPATH": str(ROOT), **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # so that master and worker can be ended together
+        )
+    try:
+        yield process.pid
+    finally:
+        process.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(5)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/healthz", trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(tmp_path_factory.mktemp("wire")) as server:
+        yield server
+
+
+_visitors = itertools.count()
+
+
+@pytest.fixture
+def server(running: Server) -> Server:
+    """The one running shop, met with a new wallet, nothing scripted and nothing remembered."""
+    wallet = running.settings.data.parent / f"visitor-{next(_visitors)}.key"
+    return running.visit(Wallet.open(wallet))

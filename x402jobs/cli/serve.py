@@ -1,0 +1,41 @@
+"""Serving: gunicorn in the place of this process."""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from x402jobs.cli.options import data_option
+from x402jobs.settings import Settings
+from x402jobs.version import VERSION
+
+
+@click.command()
+@click.option(
+    "--bind",
+    metavar="HOST:PORT",
+    envvar="X402JOBS_BIND",
+    default=Settings().bind,
+    show_default=True,
+    show_envvar=True,
+    help="Where to listen; unix:PATH is a socket file.",
+)
+@data_option
+def serve(bind: str, data: Path) -> None:
+    """Serve the embedded store with gunicorn, configured by the environment (.env.example)."""
+    from x402jobs import server
+
+    environment = {**os.environ, "X402JOBS_BIND": bind, "X402JOBS_DATA": str(data.absolute())}
+    if not environment.get("PUBLIC_URL") and not bind.startswith("unix:"):
+        environment["PUBLIC_URL"] = server.url_of(bind)
+    settings = Settings.from_env(environment)
+    command, checkout = server.command(), server.checkout()
+    click.echo(
+        f"x402jobs {VERSION}: embedded store {data}, one worker, "
+        f"development money (real signatures, play dollars), {settings.public_url}",
+        err=True,
+    )
+    sys.stderr.flush()
+    os.chdir(checkout)
+    os.execve(command[0], command, environment)

@@ -1,0 +1,208 @@
+"""The demo: a creator with a template, for sale on this machine, over the real code."""
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Self
+
+from x402jobs import server, wiring
+from x402jobs.devkit.claude_server import ClaudeServer
+from x402jobs.devkit.wallet import Wallet
+from x402jobs.domain.secret import Secret
+from x402jobs.settings import Settings
+
+HOST = "127.0.0.1"
+CREATOR, SLUG = "ada", "haiku"
+PRICE = 10_000
+"""In micro-USDC: one cent."""
+
+SYSTEM_PROMPT = """\
+You are a poet who writes haiku in the manner of Bashō: one season, one quiet turn, no rhyme.
+Answer with three lines of about five, seven and five syllables, and nothing else.
+The haiku is about: {topic}{/topic}"""
+
+PACE_MS = 40
+"""Between two words of the stand-in Claude: slow enough to be seen streaming."""
+START_SECONDS = 30.0
+GRACE_SECONDS = 3
+"""How long answers may go on once the demo is told to stop."""
+
+
+class DemoError(Exception):
+    """The demo cannot go on; the sentence is for whoever started it."""
+
+
+class Demo:
+    """Everything running while its `with` block does; the server is a child process.
+
+    With a `claude_key` the real Claude is asked, at the CLAUDE_URL of the environment; without one
+    a stand-in on this machine. Port 0 is any free port. The same data may be used again and again.
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        port: int = 0,
+        *,
+        claude_key: Secret | None = None,
+        pace_ms: float = PACE_MS,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        self.data = data
+        self._port = port
+        self._claude_key = claude_key
+        self._pace_ms = pace_ms
+        self._environ = environ
+        self._closing = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self.claude = None
+            if self._claude_key is None:
+                self.claude = stack.enter_context(ClaudeServer(delta_ms=self._pace_ms))
+            listener = stack.enter_context(_listen(self._port))
+            self.url = f"http://{HOST}:{listener.getsockname()[1]}"
+            environment = self._environment()
+            self.settings = Settings.from_env(environment)
+            self._seed()
+            self.ledger = wiring.development_ledger(self.data)
+            stack.callback(self.ledger.close)
+            self.process = stack.enter_context(self._serving(listener, environment))
+            listener.close()  # the child has its own; a dead server must not seem to listen
+            self._wait_until_healthy()
+            self._closing = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.close()
+
+    @property
+    def template_url(self) -> str:
+        return f"{self.url}/@{CREATOR}/{SLUG}"
+
+    @property
+    def creator_token(self) -> str:
+        """A fresh bearer token that speaks for the creator."""
+        return wiring.local_tokens(self.settings).issue(self.creator_id)
+
+    @property
+    def log(self) -> Path:
+        """Where the server writes what it has to say."""
+        return self.data / "server.log"
+
+    def _environment(self) -> dict[str, str]:
+        """What the server is told: ours, and nothing that would send a key or a call astray."""
+        ours = {
+            "ENV": "development",
+            "PUBLIC_URL": self.url,
+            "X402JOBS_BIND": self.url.removeprefix("http://"),
+            "X402JOBS_DATA": str(self.data.absolute()),
+        }
+        if self.claude is not None:
+            ours["CLAUDE_URL"] = self.claude.url
+        return {k: v for k, v in self._environ.items() if not _is_foreign(k)} | ours
+
+    def _seed(self) -> None:
+        """The creator, what they have connected, and their template."""
+        self.wallet = Wallet.open(self.data / "wallet.key")
+        self.creator_wallet = Wallet.open(self.data / f"{CREATOR}.key")
+        self.creator_id = wiring.catalogue(self.settings).add_user(CREATOR)
+        services = wiring.build_services(self.settings)
+        services.integrations.save_claude_key(
+            self.creator_id, self._claude_key or Secret("sk-stand-in")
+        )
+        services.integrations.save_pay_to(self.creator_id, self.creator_wallet.address)
+        services.templates.publish(
+            self.creator_id,
+            CREATOR,
+            SLUG,
+            name="Haiku",
+            description="A haiku about a topic of your choice.",
+            price=PRICE,
+            system_prompt=SYSTEM_PROMPT,
+            parameters=[{"name": "topic", "description": "What the haiku is about."}],
+            max_tokens=1024,
+        )
+
+    @contextmanager
+    def _serving(
+        self, listener: socket.socket, environment: Mapping[str, str]
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """Gunicorn on the listener, in a session of its own: Ctrl-C is for us to pass on."""
+        command = server.command(
+            "--bind", f"fd://{listener.fileno()}", "--graceful-timeout", str(GRACE_SECONDS)
+        )
+        log = os.open(self.log, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
+        try:
+            process = subprocess.Popen(
+                command,
+                cwd=server.checkout(),
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[listener.fileno()],
+                start_new_session=True,
+            )
+        finally:
+            os.close(log)
+        try:
+            yield process
+        finally:
+            _end(process)
+
+    def _wait_until_healthy(self) -> None:
+        until = time.monotonic() + START_SECONDS
+        while time.monotonic() < until and self.process.poll() is None:
+            if self._is_healthy():
+                return
+            time.sleep(0.05)
+        last = self.log.read_text(errors="replace").splitlines()[-5:]
+        raise DemoError("\n".join(["the server did not start; its log ends with:", *last]))
+
+    def _is_healthy(self) -> bool:
+        connection = http.client.HTTPConnection(self.url.removeprefix("http://"), timeout=5)
+        try:
+            connection.request("GET", "/healthz")
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+
+def _listen(port: int) -> socket.socket:
+    """A listening socket, so that nobody can take the port before the server is there."""
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((HOST, port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise DemoError(
+            f"port {port} cannot be used ({error.strerror}). "
+            "Choose another one with --port N, or any free one with --port 0."
+        ) from None
+    return listener
+
+
+def _is_foreign(variable: str) -> bool:
+    name = variable.upper()
+    return name.startswith(("ANTHROPIC_", "GUNICORN_")) or name.endswith("_PROXY")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the server and its worker, politely first."""
+    process.terminate()
+    try:
+        process.wait(GRACE_SECONDS + 2)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
