@@ -143,8 +143,14 @@ class Settings:
         return cls(**values)
 
 
-POISON = ("ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_CUSTOM_HEADERS")
-"""Variables the anthropic package reads by itself and could send a creator's key astray with."""
+POISON = (
+    "ANTHROPIC_AUTH_TOKEN",
+    "ANTHROPIC_BASE_URL",
+    "ANTHROPIC_CUSTOM_HEADERS",
+    "ANTHROPIC_LOG",
+    "ANTHROPIC_OPEN_TELEMETRY_TRACES_CONTENT_MODE",
+)
+"""What the anthropic package reads by itself: keys would go astray, prompts into logs and traces."""
 
 
 def env_example() -> str:

@@ -29,10 +29,10 @@ def test_a_name_that_is_no_username_is_wrong_usage(x402jobs: Command, name: str)
     assert "3 to 20 lower-case letters" in refused.stderr
 
 
-def test_a_token_is_all_there_is_on_standard_output(x402jobs: Command) -> None:
-    added = x402jobs("user", "add", "ada")
+def test_a_token_is_all_there_is_on_standard_output(shell: Command) -> None:
+    added = shell("user", "add", "ada")
 
-    issued = x402jobs("token", "ada")
+    issued = shell("token", "ada")
 
     claims = jwt.decode(issued.stdout.strip(), options={"verify_signature": False})
     assert claims["sub"] == added.stdout.split()[-1]
@@ -78,16 +78,15 @@ def test_a_data_directory_that_cannot_be_is_a_sentence(x402jobs: Command, tmp_pa
 
     refused = x402jobs("user", "add", "ada", "--data", "file/data")
 
-    assert refused.returncode in (1, 2)
-    assert "Traceback" not in refused.stderr
-    assert "file/data" in refused.stderr
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("x402jobs: ")
 
 
-def test_help_is_quick(x402jobs: Command) -> None:
-    x402jobs("--help")  # compiles what has to be compiled
+def test_help_is_quick(shell: Command) -> None:
+    shell("--help")  # compiles what has to be compiled
     began = time.monotonic()
 
-    helped = x402jobs("--help")
+    helped = shell("--help")
 
     assert time.monotonic() - began < 0.5
     assert [name in helped.stdout for name in ("call", "demo", "serve", "token")] == [True] * 4

@@ -26,12 +26,12 @@ HAIKU = "Rain on the harbour –\na lamp, a “gull”, 雨\nand nobody home."
 
 
 @pytest.fixture
-def buy(x402jobs: Command, shop: Demo, claude: ClaudeServer) -> Command:
+def buy(shell: Command, shop: Demo, claude: ClaudeServer) -> Command:
     """`x402jobs call` of the demo's template, with the demo's wallet."""
 
     def run(*arguments: str, **changes: str) -> "subprocess.CompletedProcess[str]":
         topic = () if "-p" in arguments else ("-p", "topic=rain")
-        return x402jobs(
+        return shell(
             "call", shop.template_url, *topic, "--data", str(shop.data), *arguments, **changes
         )
 

@@ -306,7 +306,6 @@ def test_a_reserved_or_odd_name_cannot_be_a_parameter(name):
         {"name": "x", "enum": 5},
         {"name": "x", "maxLength": "40"},
         {"name": "x", "maxLength": 4.5},
-        {"name": "x", "maxLength": True},
         {"name": "x", "maxLength": -1},
         {"name": "x", "maxLength": MAX_VALUE_CHARACTERS + 1},
         "x",

@@ -71,7 +71,9 @@ def test_a_traceback_with_every_local_does_not_contain_it():
     try:
         use(Secret(CANARY))
     except RuntimeError as error:
-        told = "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+        told = "".join(
+            traceback.TracebackException.from_exception(error, capture_locals=True).format()
+        )
 
     assert "secret = Secret(…)" in told
     assert CANARY not in told.replace(f'CANARY = "{CANARY}"', "")

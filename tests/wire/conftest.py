@@ -120,6 +120,10 @@ class Connection:
             return Answer(status, headers, [self._take(int(headers["content-length"]))])
         return Answer(status, headers, [self._take(-1)])
 
+    def rest(self) -> bytes:
+        """What is left of a chunked body."""
+        return b"".join(iter(self.chunk, b""))
+
     def leave(self) -> None:
         """Hang up as programs do: FIN."""
         self.file.close()

@@ -26,7 +26,7 @@ TEXTS = {
     "nul and controls": "a\x00b\x01c\x1fd\x7fe\ufefff\ufffdg",
     "quotes": """"double" 'single' \\ / \\n \\u0041 {"type":"done"} </script>""",
     "emoji": "🌧️ 👩‍👩‍👧 ノ東 é e\u0301 \U0010ffff ‮right to left",
-    "looks like the wire": 'data: {"type":"done"}\n\nevent: x\nid: 1\nretry: 1\n: ping\n\n[DONE]\n\n',
+    "looks like the wire": 'data: {"type":"done"}\n\nevent: x\nid: 1\nretry: 1\n: ping\n\n[DONE]\n',
     "one long word": "🌧" * 5_000,
 }
 EVERYTHING = "\n".join(TEXTS[name] for name in TEXTS if name != "one long word")

@@ -4,6 +4,7 @@ The SDK's Flask middleware is not used: it buffers whole answers (research/x402-
 """
 
 import re
+import sys
 from collections.abc import Iterable
 
 import structlog
@@ -39,6 +40,10 @@ from x402jobs.domain.payment import SCHEME, Authorization, Payment, PaymentRequi
 from x402jobs.ports import Refused, Settled, Unknown, Verified
 
 log = structlog.get_logger(__name__)
+
+# eth-account imports py_ecc, which raises the whole process's limit to 100 000: a deeply nested JSON
+# document, anybody's, would then crash the worker instead of raising RecursionError.
+sys.setrecursionlimit(1000)
 
 DEFINITE = frozenset(
     {

@@ -21,6 +21,7 @@ DOOR = "/@<username>/<slug>"
 def look_at_template(username: str, slug: str) -> Response:
     """What an unpaid GET would be told. Reads no payment, runs nothing (spec/instant.md)."""
     call = read_call(request, services.clock.now())
+    recognise(call.address)
     listing = services.templates.listing(username, slug, call)
     template = services.templates.find(listing)
     prompt = services.templates.fill(template, call)

@@ -93,6 +93,8 @@ class Execution:
 
     def rerun(self, worker: str, now: float) -> "Execution":
         """A debt taken up again: the same payment runs once more, and settles nothing."""
+        if self.state is not State.REFUND_DUE or self.reruns >= MAX_RERUNS:
+            raise ValueError("only a debt with re-runs left runs again")
         return replace(
             self.become(State.SETTLED, code=None, ended_at=None),
             attempt=self.attempt + 1,

@@ -21,6 +21,8 @@ _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 _NONCE = re.compile(r"0x[0-9a-fA-F]{64}")
 _HEX = re.compile(r"0x(?:[0-9a-fA-F]{2})+")
 _UINT = re.compile(r"0|[1-9][0-9]{0,77}")
+_ONE_PART = re.compile(r"[^:]*")
+"""Where the network ends and the token begins must be plain, or two claims could share a key."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ class Payment:
             signature=bytes.fromhex(_text(payload, "signature", "payload.", _HEX)[2:]),
             scheme=_text(accepted, "scheme", "accepted."),
             network=_text(accepted, "network", "accepted."),
-            asset=_text(accepted, "asset", "accepted.").lower(),
+            asset=_text(accepted, "asset", "accepted.", _ONE_PART).lower(),
             amount=_text(accepted, "amount", "accepted."),
             pay_to=_text(accepted, "payTo", "accepted.").lower(),
         )

@@ -46,9 +46,7 @@ class Parameter:
         texts = (parameter.description, parameter.default, *parameter.enum)
         if isinstance(enum, str) or not all(isinstance(text, str) for text in texts):
             raise ValueError(f"{parameter.name} is defined with something that is not a text")
-        if type(limit) not in (int, type(None)) or not 0 < parameter.max_length <= (
-            MAX_VALUE_CHARACTERS
-        ):
+        if parameter.max_length not in range(1, MAX_VALUE_CHARACTERS + 1):
             raise ValueError(f"the maxLength of {parameter.name} is not 1..{MAX_VALUE_CHARACTERS}")
         return parameter
 

@@ -4,7 +4,6 @@ Sorted by exception class, HTTP status and Claude's `error.type`. Messages are n
 they change and because numbers in them look like statuses; there is one exception, below.
 """
 
-import logging
 import math
 import time
 from calendar import timegm
@@ -12,6 +11,7 @@ from email.utils import parsedate
 
 import anthropic
 import httpcore2
+import structlog
 
 from x402jobs.domain.errors import (
     ContextTooLong,
@@ -25,7 +25,7 @@ from x402jobs.domain.errors import (
     Truncated,
 )
 
-_log = logging.getLogger(__name__)
+_log = structlog.get_logger(__name__)
 
 MAX_RETRY_AFTER = 3600.0
 
@@ -105,5 +105,5 @@ def translate(error: Exception, *, answering: bool) -> ModelError:
         case anthropic.APIConnectionError(__cause__=Exception() as cause):
             return translate(cause, answering=answering)
     # An answer that nobody could read, or a fault of ours. Its message may quote anything.
-    _log.warning("Claude could not be understood: %s", type(error).__name__)
+    _log.warning("claude_not_understood", exception_type=type(error).__name__)
     return ModelError()

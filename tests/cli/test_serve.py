@@ -1,0 +1,76 @@
+"""`x402jobs serve`: gunicorn in the place of the command."""
+
+import http.client
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import X402JOBS, Command, environment
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def status_of(port: int) -> int | None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/healthz")
+        return connection.getresponse().status
+    except OSError:
+        return None
+    finally:
+        connection.close()
+
+
+def test_it_serves_from_any_directory_until_it_is_told_to_stop(tmp_path: Path) -> None:
+    port = free_port()
+    with subprocess.Popen(
+        [*X402JOBS, "serve", "--bind", f"127.0.0.1:{port}", "--data", "data"],
+        cwd=tmp_path,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stderr is not None
+            banner = process.stderr.readline()
+            until = time.monotonic() + 20
+            while (status := status_of(port)) is None and time.monotonic() < until:
+                time.sleep(0.1)
+        finally:
+            process.send_signal(signal.SIGTERM)
+        said = process.stderr.read()
+
+    assert status == 200, said
+    assert process.returncode == 0
+    assert all(each in banner for each in ("embedded store data", "one worker", "development"))
+    assert f"http://127.0.0.1:{port}" in banner
+    assert (tmp_path / "data").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("HEARTBEAT_SECONDS", "soon"), ("ENV", "production")]
+)
+def test_a_bad_setting_is_named(x402jobs: Command, variable: str, value: str) -> None:
+    refused = x402jobs("serve", **{variable: value})
+
+    assert refused.returncode == 1
+    assert f"{variable}: " in refused.stderr
+
+
+def test_without_a_checkout_it_says_what_to_do(
+    x402jobs: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("x402jobs.server.__file__", str(tmp_path / "site" / "pkg" / "server.py"))
+
+    refused = x402jobs("serve")
+
+    assert refused.returncode == 1
+    assert "wsgi.py is not beside the package" in refused.stderr
