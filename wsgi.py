@@ -1,5 +1,5 @@
 """The line gunicorn imports."""
 
-from x402jobs import create_app
+from x402jobs.app import create_app
 
 app = create_app()

@@ -13,7 +13,8 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from x402jobs import create_app
+from tests.tools import what_was_missing
+from x402jobs.app import create_app
 from x402jobs.devkit.claude_server import ClaudeServer
 from x402jobs.devkit.development_ledger import DevelopmentLedger
 from x402jobs.devkit.wallet import Wallet, sign
@@ -176,3 +177,11 @@ def shop(
     yield shop
     shop.ledger.close()
     services.close()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
+    """The very last line of a run says which tools were missing, and what was not run for it."""
+    yield
+    if line := what_was_missing():
+        print(f"\n{line}")

@@ -49,6 +49,7 @@ def configure_logs(level: str) -> None:
     logging.getLogger("x402jobs").setLevel(level)
     for vendor in ("anthropic", "httpx", "httpx2", "httpcore", "httpcore2", "x402", "web3"):
         logging.getLogger(vendor).setLevel(logging.WARNING)
+    logging.getLogger("gunicorn.error").addFilter(_quote_no_request)
 
 
 class _Formatter(logging.Formatter):
@@ -59,6 +60,16 @@ class _Formatter(logging.Formatter):
             return record.getMessage()
         event = {"event": "vendor_log", "logger": record.name, "level": record.levelname.lower()}
         return str(structlog.processors.JSONRenderer()(None, "", event))
+
+
+def _quote_no_request(record: logging.LogRecord) -> bool:
+    """gunicorn writes down a request it cannot read, payment header and all: only that it did."""
+    for begins in ("Invalid request", "Error handling request", "Socket error"):
+        if isinstance(record.msg, str) and record.msg.startswith(begins):
+            kind = record.exc_info[0] if record.exc_info else None
+            record.msg, record.args = f"{begins}: {kind.__name__ if kind else 'malformed'}", ()
+            record.exc_info = None
+    return True
 
 
 def _place_exception(_: Any, __: str, event: Event) -> Event:

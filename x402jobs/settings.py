@@ -150,7 +150,7 @@ POISON = (
     "ANTHROPIC_LOG",
     "ANTHROPIC_OPEN_TELEMETRY_TRACES_CONTENT_MODE",
 )
-"""What the anthropic package reads by itself: keys would go astray, prompts into logs and traces."""
+"""What the anthropic package reads by itself: keys could go astray, prompts into logs."""
 
 
 def env_example() -> str:

@@ -124,6 +124,14 @@ class Connection:
         """What is left of a chunked body."""
         return b"".join(iter(self.chunk, b""))
 
+    def remains(self) -> bytes:
+        """Everything that still comes before the connection ends, well or badly."""
+        received = bytearray()
+        with suppress(ConnectionResetError):
+            while data := self.file.read1():
+                received += data
+        return bytes(received)
+
     def leave(self) -> None:
         """Hang up as programs do: FIN."""
         self.file.close()

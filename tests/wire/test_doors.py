@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import RAIN, decoded, encoded, events
+from tests.conftest import decoded, encoded
 from tests.wire.conftest import Answer, Connection, Server
 from x402jobs.blueprints.reading import MAX_BODY_BYTES
 
@@ -171,7 +171,12 @@ def test_a_chunked_body_is_read_like_any_other(server: Server) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"zz\r\n{}\r\n0\r\n\r\n", b"5\r\n{}\r\n0\r\n\r\n", b"-1\r\n{}\r\n0\r\n\r\n", b"2\r\n{}xx0\r\n\r\n"],
+    [
+        b"zz\r\n{}\r\n0\r\n\r\n",
+        b"5\r\n{}\r\n0\r\n\r\n",
+        b"-1\r\n{}\r\n0\r\n\r\n",
+        b"2\r\n{}xx0\r\n\r\n",
+    ],
     ids=["no number", "too short", "negative", "no end"],
 )
 def test_a_malformed_chunk_is_a_400(server: Server, body: bytes) -> None:
@@ -202,7 +207,7 @@ def test_a_body_with_two_readings_is_refused_and_its_connection_closed(
         connection.send("POST", server.path, [*server.payment().items(), *headers])
         connection.socket.sendall(hidden)
         status, _ = connection.head()
-        rest = connection.file.read()
+        rest = connection.remains()
 
     assert status in (400, 501)
     assert b"HTTP/1.1 200" not in rest
@@ -246,7 +251,7 @@ def test_a_payment_header_with_an_underscore_is_no_payment(server: Server) -> No
 
 @pytest.mark.parametrize(
     "wish",
-    [["true", "true"], ["True"], ["1"], ["TRUE"], ["yes"], ["false"], [""], ["true "], ["true,"]],
+    [["true", "true"], ["True"], ["1"], ["TRUE"], ["yes"], ["false"], [""], ["true,"]],
     ids=lambda wish: "+".join(wish) or "empty",
 )
 @pytest.mark.parametrize("signed_in", [True, False], ids=["creator", "stranger"])
@@ -261,8 +266,6 @@ def test_a_botched_owner_test_is_refused_and_its_payment_not_claimed(
 
     answer = server.ask(headers)
 
-    if wish == ["true "]:  # HTTP takes white space at the end of a value away
-        pytest.skip("is 'true' to every HTTP server")
     assert refused(answer) == (400, "INVALID_REQUEST")
     assert answer.json()["field"] == "X-OWNER-TEST"
 
@@ -283,7 +286,7 @@ def test_a_stranger_who_asks_for_an_owner_test_is_not_charged_instead(server: Se
 
 @pytest.mark.parametrize(
     "body",
-    [b"[]", b'"rain"', b"{", b'{"topic":NaN}', b'{"topic":1}', b"\xff", b'{"topic":"a","topic":"b"}'],
+    [b"[]", b'"a"', b"{", b'{"topic":NaN}', b'{"topic":1}', b"\xff", b'{"topic":"a","topic":"b"}'],
 )
 def test_a_bad_body_is_refused_before_its_payment_is_claimed(server: Server, body: bytes) -> None:
     assert refused(server.ask(server.payment(), body)) == (400, "INVALID_REQUEST")
@@ -309,5 +312,3 @@ def test_every_refusal_leaves_its_connection_in_step(server: Server) -> None:
         ]:
             answer = connection.send(method, path, headers, body).answer(method)
             assert answer.status == status
-
-    assert RAIN and events  # the helpers of a purchase are not needed here

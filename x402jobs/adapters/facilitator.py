@@ -41,7 +41,7 @@ from x402jobs.ports import Refused, Settled, Unknown, Verified
 
 log = structlog.get_logger(__name__)
 
-# eth-account imports py_ecc, which raises the whole process's limit to 100 000: a deeply nested JSON
+# eth-account imports py_ecc, which raises the process's limit to 100 000: a deeply nested JSON
 # document, anybody's, would then crash the worker instead of raising RecursionError.
 sys.setrecursionlimit(1000)
 

@@ -1,5 +1,7 @@
 """Rate limits in this process's memory, counted by the `limits` library."""
 
+from functools import cached_property
+
 from limits import RateLimitItem, parse_many
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
@@ -19,10 +21,14 @@ class MemoryLimits:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._limiter = FixedWindowRateLimiter(MemoryStorage())
         self._items: dict[str, list[RateLimitItem]] = {
             name: parse_many(rule) for name, rule in LIMITS.items()
         }
+
+    @cached_property
+    def _limiter(self) -> FixedWindowRateLimiter:
+        """Made on first use, in whichever process that is: its storage starts a thread."""
+        return FixedWindowRateLimiter(MemoryStorage())
 
     def hit(self, limit: str, key: str) -> float | None:
         for item in self._items[limit]:

@@ -1,7 +1,6 @@
 """Secrets at rest: AES-256-GCM under a key ring, bound to their place (spec/storage.md)."""
 
 import base64
-import binascii
 import hashlib
 import hmac
 import os
@@ -31,7 +30,7 @@ class KeyRing:
             key_id, _, encoded = entry.strip().partition(":")
             try:
                 key = base64.b64decode(encoded, validate=True)
-            except binascii.Error:
+            except ValueError:
                 key = b""
             if re.fullmatch(r"[A-Za-z0-9_-]{1,32}", key_id) is None or len(key) != KEY_BYTES:
                 raise ValueError(f"key ring entry {place} is not id:base64 of {KEY_BYTES} bytes")
@@ -73,6 +72,8 @@ class RingSecretBox:
             raise Unreadable()
         try:
             raw = base64.b64decode(encoded.encode("ascii"), altchars=b"-_", validate=True)
+            if base64.urlsafe_b64encode(raw).decode() != encoded:  # other spellings decode as well
+                raise Unreadable()
             opened = AESGCM(self._ring[key_id]).decrypt(
                 raw[:NONCE_BYTES], raw[NONCE_BYTES:], _bound_to(place, key_id)
             )

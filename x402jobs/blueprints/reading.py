@@ -1,5 +1,7 @@
 """A request becomes a Call, strictly, once."""
 
+from urllib.parse import parse_qsl
+
 from flask import Request
 
 from x402jobs.blueprints.payment_headers import read_payment
@@ -71,13 +73,13 @@ def _read_values(body: bytes) -> dict[str, str | None]:
 
 def _read_query(request: Request) -> dict[str, str | None]:
     values: dict[str, str | None] = {}
-    for name, value in request.args.items(multi=True):
+    for name, value in _query(request):
         if name in CONTROLS:
             raise _unknown_control(name)
         if name in values:
             raise InvalidRequest(f"{name[:64]} was given twice.", field=name[:64])
-        if "\x00" in name + value or "\ufffd" in name + value:
-            raise InvalidRequest("The query must be UTF-8 text without NUL.", field=name[:64])
+        if "\x00" in name + value:
+            raise InvalidRequest("The query must be text without NUL.", field=name[:64])
         values[name] = value
     if len(values) > MAX_KEYS:
         raise InvalidRequest(f"The query may have at most {MAX_KEYS} keys.", field="query")
@@ -85,8 +87,16 @@ def _read_query(request: Request) -> dict[str, str | None]:
 
 
 def _refuse_query(request: Request) -> None:
-    for name in request.args:
+    for name, _ in _query(request):
         raise _unknown_control(name)
+
+
+def _query(request: Request) -> list[tuple[str, str]]:
+    """Name and value, in order. `request.args` breaks on what is not UTF-8, or quietly mends it."""
+    try:
+        return parse_qsl(request.query_string.decode(), keep_blank_values=True, errors="strict")
+    except ValueError:
+        raise InvalidRequest("The query must be UTF-8 text.", field="query") from None
 
 
 def _unknown_control(name: str) -> InvalidRequest:

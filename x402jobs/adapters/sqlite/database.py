@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
+from weakref import WeakSet
 
 from x402jobs.domain.errors import StoreUnavailable
 
@@ -15,7 +16,7 @@ BUSY_SECONDS = 5
 
 
 class Database:
-    """One connection a process, opened on first use and again after a fork.
+    """One connection a process, opened on first use, closed before a fork and opened again after.
 
     `schema` is run once, by whichever process comes first; `durable` commits survive a power cut
     (`synchronous=FULL`), others only the death of the process. Every SQLite error becomes
@@ -28,6 +29,7 @@ class Database:
         self._schema = schema
         self._synchronous = "FULL" if durable else "NORMAL"
         self._handle: _Handle | None = None
+        _databases.add(self)
 
     def read(self, sql: str, *values: object) -> list[sqlite3.Row]:
         """All rows of one statement."""
@@ -50,7 +52,7 @@ class Database:
     def close(self) -> None:
         """Let go of the file; the next use opens it again."""
         handle, self._handle = self._handle, None
-        if handle is not None and handle.pid == os.getpid():
+        if handle is not None:
             with handle.lock:
                 handle.connection.close()
 
@@ -59,11 +61,9 @@ class Database:
         """The process's connection, under its lock and outside a transaction."""
         try:
             handle = self._handle
-            if handle is None or handle.pid != os.getpid():
-                if handle is not None:
-                    _inherited.append(handle)
+            if handle is None:
                 # Threads that come here together open one each; the last is kept, all of them work.
-                handle = self._handle = _Handle(self._connect(), Lock(), os.getpid())
+                handle = self._handle = _Handle(self._connect(), Lock())
             with handle.lock:
                 yield handle.connection
         except (sqlite3.Error, OSError) as error:
@@ -92,11 +92,19 @@ class _Handle:
 
     connection: sqlite3.Connection
     lock: Lock
-    pid: int
 
 
-_inherited: list[_Handle] = []
-"""Connections a fork has brought along. SQLite forbids a child even to close them."""
+_databases: WeakSet[Database] = WeakSet()
+
+
+def _close_all() -> None:
+    for database in tuple(_databases):
+        database.close()
+
+
+# SQLite counts its locks per process. A child would take an inherited connection's for its own, and
+# what it commits would be lost when the parent, alone as far as it can see, closes and tidies up.
+os.register_at_fork(before=_close_all)
 
 
 @contextmanager

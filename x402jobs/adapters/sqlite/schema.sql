@@ -65,8 +65,11 @@ CREATE TABLE x402_executions (
     ended_at REAL,
     -- What recovery needs to ask again; erased at the ending.
     sealed_payment TEXT,
-    CHECK (kind <> 'paid' OR (claim_key IS NOT NULL AND payer IS NOT NULL AND amount > 0)),
-    CHECK (state NOT IN ('settled', 'refund_due', 'refunded') OR "transaction" IS NOT NULL)
+    CHECK (kind <> 'paid' OR (
+        claim_key IS NOT NULL AND payer IS NOT NULL AND network IS NOT NULL AND amount > 0
+    )),
+    CHECK (state NOT IN ('settled', 'refund_due', 'refunded') OR "transaction" IS NOT NULL),
+    CHECK (kind <> 'paid' OR state <> 'completed' OR "transaction" IS NOT NULL)
 ) STRICT;
 
 CREATE TABLE x402_answers (

@@ -1,0 +1,294 @@
+"""What only the embedded store has: a file, its owner, its locks and its faults."""
+
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+from contextlib import closing
+from dataclasses import replace
+from threading import Thread
+
+import pytest
+
+from tests.contract.conftest import CLAIM_KEY, HAIKU, SqliteWorker, bought, earlier, walked
+from x402jobs.domain.errors import StoreUnavailable
+from x402jobs.domain.execution import State
+
+
+@pytest.fixture
+def data(tmp_path):
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def worker(data):
+    worker = SqliteWorker(data)
+    publish(worker)
+    yield worker
+    worker.database.close()
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr("x402jobs.adapters.sqlite.database.BUSY_SECONDS", 0.05)
+
+
+def publish(worker):
+    worker.catalogue.put_template(replace(HAIKU, owner_id=worker.catalogue.add_user("ada")))
+
+
+def raw(data):
+    return closing(sqlite3.connect(data / "x402jobs.sqlite3", isolation_level=None))
+
+
+def in_processes(script, data, count):
+    """Let so many processes run the script at the same moment; what each one printed."""
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", PREAMBLE + script, str(data), str(number)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        for number in range(count)
+    ]
+    for racer in racers:
+        assert racer.stdout.readline() == "ready\n"
+    for racer in racers:
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    said = [racer.communicate(timeout=60)[0].split() for racer in racers]
+    assert [racer.returncode for racer in racers] == [0] * count
+    return said
+
+
+PREAMBLE = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from tests.contract.conftest import HAIKU, SqliteWorker, bought
+data, number = Path(sys.argv[1]), sys.argv[2]
+print("ready", flush=True)
+sys.stdin.readline()
+"""
+CREATE = """
+worker = SqliteWorker(data)
+print(worker.catalogue.add_user("ada"))
+"""
+CLAIM = """
+worker = SqliteWorker(data)
+for round in range(13):
+    row = worker.ledger.claim(bought(id=f"{number}-{round}", worker=number, claim_key=f"c{round}"))
+    print("-" if row is None else row.id)
+"""
+
+
+def test_the_file_and_its_directory_are_their_owners_alone(data, tmp_path):
+    before = os.umask(0)
+    try:
+        worker = SqliteWorker(data)
+        publish(worker)
+    finally:
+        os.umask(before)
+
+    modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in data.iterdir()}
+    worker.database.close()
+    assert stat.S_IMODE(data.stat().st_mode) == 0o700
+    assert modes["x402jobs.sqlite3"] == 0o600
+    assert set(modes.values()) == {0o600}
+
+
+def test_nothing_is_made_before_the_first_use(data):
+    SqliteWorker(data)
+
+    assert not data.exists()
+
+
+def test_a_closed_store_opens_again_with_everything_in_it(worker):
+    row = walked(worker)
+    worker.database.close()
+    worker.database.close()
+
+    assert earlier(worker) == row
+
+
+def test_the_schema_is_made_once_by_processes_that_come_at_once(data):
+    said = in_processes(CREATE, data, 8)
+
+    assert len({user_id for (user_id,) in said}) == 1
+    with raw(data) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert connection.execute("SELECT count(*) FROM profiles").fetchone() == (1,)
+
+
+def test_the_schema_is_made_once_by_threads_that_come_at_once(data):
+    worker, ids = SqliteWorker(data), []
+    threads = [
+        Thread(target=lambda: ids.append(worker.catalogue.add_user("ada"))) for _ in range(20)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    worker.database.close()
+    assert (len(ids), len(set(ids))) == (20, 1)
+
+
+def test_of_a_hundred_claims_by_eight_processes_at_once_one_wins_each_time(worker, data):
+    said = in_processes(CLAIM, data, 8)
+
+    for round, claims in enumerate(zip(*said, strict=True)):
+        (winner,) = [each for each in claims if each != "-"]
+        assert earlier(worker, f"c{round}").id == winner
+
+
+def test_a_committed_step_survives_a_power_cut(worker):
+    with worker.database.connection() as connection:
+        assert connection.execute("PRAGMA synchronous").fetchone()[0] == 2  # FULL
+        assert connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+        assert connection.execute("PRAGMA foreign_keys").fetchone()[0] == 1
+
+
+def test_a_store_that_somebody_has_locked_is_unavailable_and_then_available_again(
+    impatient, worker, data
+):
+    worker.database.close()
+    assert earlier(worker) is None
+    with raw(data) as other:
+        other.execute("BEGIN IMMEDIATE")
+
+        with pytest.raises(StoreUnavailable):
+            worker.ledger.claim(bought())
+        assert earlier(worker) is None, "whoever only reads does not wait for a writer"
+        other.execute("ROLLBACK")
+
+    assert worker.ledger.claim(bought()) == bought()
+
+
+def test_a_store_that_cannot_be_written_is_unavailable_and_can_still_be_read(worker):
+    row = walked(worker)
+    with worker.database.connection() as connection:
+        connection.execute("PRAGMA query_only = ON")
+
+    with pytest.raises(StoreUnavailable):
+        worker.ledger.swap(row, row.become(State.SETTLING))
+    with pytest.raises(StoreUnavailable):
+        worker.ledger.record(bought(id="e2", claim_key=None))
+    assert earlier(worker) == row
+
+
+def test_a_full_disk_makes_the_store_unavailable_until_there_is_room(worker):
+    row = walked(worker, State.SETTLING, State.SETTLED)
+    done = row.become(State.COMPLETED)
+    with worker.database.connection() as connection:
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+
+    with pytest.raises(StoreUnavailable):
+        worker.ledger.swap(row, done, sealed_answer="a" * 100_000)
+    assert earlier(worker) == row, "the step is undone with its answer"
+    with worker.database.connection() as connection:
+        connection.execute("PRAGMA max_page_count = 1000000")
+    worker.ledger.swap(row, done, sealed_answer="a" * 100_000)
+
+    assert earlier(worker) == done
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda path: path.write_bytes(b"This is not a database, and never was. " * 100),
+        lambda path: path.write_bytes(path.read_bytes()[:100] + b"\xff" * 20_000),
+        lambda path: (path.unlink(), path.mkdir()),
+        lambda path: (path.unlink(), path.parent.rmdir(), path.parent.write_text("a file")),
+    ],
+    ids=["not a database", "corrupt", "a directory", "a file for its directory"],
+)
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda worker: worker.catalogue.listing("ada", "haiku", CLAIM_KEY),
+        lambda worker: worker.catalogue.add_user("ada"),
+        lambda worker: worker.ledger.claim(bought()),
+        lambda worker: worker.ledger.sealed_answer(bought()),
+        lambda worker: worker.keys.put_pay_to("ada", "0xADA"),
+    ],
+    ids=["listing", "add_user", "claim", "sealed_answer", "put_pay_to"],
+)
+def test_a_spoiled_store_is_unavailable_and_says_nothing_of_its_path(data, spoil, use):
+    worker = SqliteWorker(data)
+    publish(worker)
+    worker.database.close()
+    for each in data.iterdir():
+        if each.name != "x402jobs.sqlite3":
+            each.unlink()
+    spoil(data / "x402jobs.sqlite3")
+
+    with pytest.raises(StoreUnavailable) as refusal:
+        use(worker)
+
+    assert refusal.value.message == StoreUnavailable.sentence
+    worker.database.close()
+
+
+def test_an_exception_in_the_middle_of_a_step_undoes_it(worker):
+    with pytest.raises(KeyboardInterrupt), worker.database.write() as connection:
+        connection.execute("INSERT INTO profiles VALUES ('b', 'bob')")
+        raise KeyboardInterrupt
+
+    assert worker.catalogue.user_id("bob") is None
+    assert worker.catalogue.add_user("bob") != "b"
+
+
+def test_a_forked_child_has_a_connection_of_its_own(worker):
+    row = walked(worker)
+
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            settling = row.become(State.SETTLING)
+            if earlier(worker) == row:
+                worker.ledger.swap(row, settling)
+                worker.database.close()
+                status = 0 if earlier(worker) == settling else 2
+        finally:
+            os._exit(status)
+    _, status = os.waitpid(child, 0)
+
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert earlier(worker) == row.become(State.SETTLING)
+
+
+def test_what_a_child_writes_after_its_parent_has_closed_is_not_lost(worker, data):
+    """SQLite keeps locks per process; an inherited one must not pass for the child's own."""
+    row = walked(worker)
+    to_child, to_parent = os.pipe(), os.pipe()
+
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            worker.ledger.swap(row, row.become(State.SETTLING))
+            os.write(to_parent[1], b"1")
+            os.read(to_child[0], 1)
+            settling = row.become(State.SETTLING)
+            worker.ledger.swap(settling, settling.become(State.RELEASED))
+            status = 0
+        finally:
+            os._exit(status)
+    os.read(to_parent[0], 1)
+    worker.database.close()
+    os.write(to_child[1], b"1")
+    _, status = os.waitpid(child, 0)
+    for each in (*to_child, *to_parent):
+        os.close(each)
+
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert earlier(worker).state is State.RELEASED
+    with raw(data) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)

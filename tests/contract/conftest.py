@@ -1,0 +1,151 @@
+"""One suite for every store: what ports.Ledger, Catalogue and Keys promise."""
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from x402jobs.adapters.sqlite import SqliteCatalogue, SqliteKeys, SqliteLedger, embedded_store
+from x402jobs.domain.execution import Execution, Kind, State
+from x402jobs.domain.listing import StoredTemplate
+from x402jobs.domain.networks import DEVELOPMENT
+from x402jobs.ports import Catalogue, Keys, Ledger
+
+CLAIM_KEY = "eip3009:eip155:31337:0xd0:0xada:0x01"
+HAIKU = StoredTemplate(
+    id="t1",
+    version=1,
+    owner_id="",
+    username="ada",
+    slug="haiku",
+    name="Haiku",
+    description="A haiku",
+    price=10_000,
+    sealed_prompt="v1.k1.sealed",
+    parameters=[{"name": "topic"}],
+    model="claude",
+    max_tokens=100,
+    allows_user_message=False,
+)
+
+
+class Worker(Protocol):
+    """One worker's own connection to the store."""
+
+    catalogue: Catalogue
+    keys: Keys
+    ledger: Ledger
+
+
+class Store(Worker, Protocol):
+    """A store under test, and what its contract needs to see behind the ports' backs.
+
+    `ada` has published HAIKU. A second adapter is added by one more factory in STORES.
+    """
+
+    ada: str
+
+    def worker(self) -> Worker:
+        """Another worker's own view of the same store."""
+        ...
+
+    def column(self, execution: Execution, name: str) -> Any:
+        """One column of the row as it rests."""
+        ...
+
+    def deactivate(self, template_id: str) -> None:
+        """What deleting a template will do: its row stays."""
+        ...
+
+
+@dataclass
+class SqliteWorker:
+    data: Path
+
+    def __post_init__(self) -> None:
+        self.database = embedded_store(self.data)
+        self.catalogue = SqliteCatalogue(self.database)
+        self.keys = SqliteKeys(self.database)
+        self.ledger = SqliteLedger(self.database)
+
+
+class SqliteStore(SqliteWorker):
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._workers: list[SqliteWorker] = [self]
+
+    def worker(self) -> SqliteWorker:
+        self._workers.append(SqliteWorker(self.data))
+        return self._workers[-1]
+
+    def column(self, execution: Execution, name: str) -> Any:
+        sql = f'SELECT "{name}" FROM x402_executions WHERE id = ?'
+        return self._ask(sql, execution.id)[0][0]
+
+    def deactivate(self, template_id: str) -> None:
+        self._ask("UPDATE x402_resources SET is_active = 0 WHERE id = ?", template_id)
+
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.database.close()
+
+    def _ask(self, sql: str, *values: object) -> list[Any]:
+        connection = sqlite3.connect(self.data / "x402jobs.sqlite3")
+        try:
+            with connection:
+                return connection.execute(sql, values).fetchall()
+        finally:
+            connection.close()
+
+
+STORES = {"sqlite": lambda tmp_path: SqliteStore(tmp_path / "data")}
+
+
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    store = STORES[request.param](tmp_path)
+    store.ada = store.catalogue.add_user("ada")
+    store.catalogue.put_template(replace(HAIKU, owner_id=store.ada))
+    yield store
+    store.close()
+
+
+def bought(**changes: Any) -> Execution:
+    """A claim of HAIKU, with changes."""
+    claim: dict[str, Any] = {
+        "id": "e1",
+        "kind": Kind.PAID,
+        "state": State.CLAIMED,
+        "template_id": HAIKU.id,
+        "template_version": 1,
+        "digest": "d1",
+        "worker": "w1",
+        "created_at": 1000.25,
+        "claim_key": CLAIM_KEY,
+        "payer": "0xada",
+        "network": DEVELOPMENT.id,
+        "amount": 10_000,
+        "valid_before": 1120,
+    }
+    return Execution(**claim | changes)
+
+
+def earlier(worker: Worker, claim_key: str = CLAIM_KEY) -> Execution | None:
+    """What the store knows about a payment."""
+    return worker.catalogue.listing("nobody", "nothing", claim_key).earlier
+
+
+def walked(worker: Worker, *states: State, **facts: Any) -> Execution:
+    """A row that has gone through these states."""
+    row = worker.ledger.claim(bought())
+    assert row is not None
+    for state in states:
+        if state is State.SETTLED:
+            facts = {"transaction": "0x1"} | facts
+        after = row.become(state, **facts)
+        worker.ledger.swap(row, after)
+        row = after
+    return row

@@ -1,0 +1,369 @@
+"""The ledger's compare-and-swaps, whatever store is behind them."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields, replace
+from threading import Barrier
+
+import pytest
+
+from x402jobs.domain.errors import StoreUnavailable, Superseded
+from x402jobs.domain.execution import Execution, Kind, State
+
+from .conftest import CLAIM_KEY, bought, earlier, walked
+
+SETTLED, COMPLETED = State.SETTLED, State.COMPLETED
+TO_SETTLED = (State.SETTLING, State.SETTLED)
+
+FULL = bought(
+    state=State.COMPLETED,
+    attempt=7,
+    amount=2**53 + 1,
+    transaction="0x" + "ab" * 32,
+    reruns=3,
+    model="claude-ünïcode-🌧",
+    usage={"input_tokens": 12, "nested": {"é": [1, 2.5, None, True, "🌧"]}},
+    stop_reason="end_turn",
+    code="TIMEOUT",
+    verified_at=1001.5,
+    opened_at=1002.123456,
+    settled_at=1003.0,
+    ended_at=1_900_000_000.123456,
+)
+
+
+def test_a_row_with_every_column_filled_comes_back_as_it_went(store):
+    unfilled = {each.name for each in fields(Execution) if getattr(FULL, each.name) is None}
+    assert unfilled == set()
+
+    store.ledger.claim(FULL)
+
+    assert earlier(store) == FULL
+
+
+def test_a_row_with_every_optional_column_empty_comes_back_as_it_went(store):
+    claimed = store.ledger.claim(bought(valid_before=None))
+
+    assert claimed == bought(valid_before=None)
+    assert earlier(store) == claimed
+
+
+@pytest.mark.parametrize("usage", [None, {}, {"input_tokens": 0}])
+def test_no_usage_and_an_empty_one_are_two_things(store, usage):
+    store.ledger.claim(bought(usage=usage))
+
+    assert earlier(store).usage == usage
+
+
+@pytest.mark.parametrize("valid_before", [0, 2**63 - 1])
+def test_the_ends_of_the_calendar_can_be_written_down(store, valid_before):
+    assert store.ledger.claim(bought(valid_before=valid_before)).valid_before == valid_before
+
+
+def test_a_claim_is_refused_while_somebody_has_it(store):
+    first = store.ledger.claim(bought())
+
+    assert store.ledger.claim(bought(id="e2", worker="w2")) is None
+    assert store.ledger.claim(first) is None
+    assert earlier(store) == first
+
+
+@pytest.mark.parametrize(
+    "states",
+    [
+        (),
+        (State.SETTLING,),
+        TO_SETTLED,
+        (*TO_SETTLED, COMPLETED),
+        (*TO_SETTLED, State.REFUND_DUE),
+        (*TO_SETTLED, State.REFUND_DUE, State.REFUNDED),
+        (*TO_SETTLED, State.REFUND_DUE, State.SETTLED),
+    ],
+)
+def test_only_a_released_row_is_taken_up(store, states):
+    row = walked(store, *states)
+
+    assert store.ledger.claim(bought(id="e2")) is None
+    assert earlier(store) == row
+
+
+@pytest.mark.parametrize("states", [(State.RELEASED,), (State.SETTLING, State.RELEASED)])
+def test_a_released_row_is_taken_up_under_its_own_id_with_everything_else_fresh(store, states):
+    walked(store, *states, code="insufficient_funds", ended_at=1005.0)
+    fresh = bought(
+        id="e2",
+        template_version=2,
+        digest="d2",
+        worker="w2",
+        created_at=2000.5,
+        payer="0xbob",
+        amount=20_000,
+        valid_before=2120,
+    )
+
+    taken = store.ledger.claim(fresh)
+
+    assert taken == replace(fresh, id="e1", attempt=2)
+    assert (taken.code, taken.ended_at) == (None, None)
+    assert earlier(store) == taken
+
+
+def test_a_row_is_taken_up_again_and_again_and_counts_each_attempt(store):
+    row = walked(store, State.RELEASED)
+    for attempt in range(2, 6):
+        row = store.ledger.claim(bought(id=f"e{attempt}"))
+        assert (row.id, row.attempt) == ("e1", attempt)
+        store.ledger.swap(row, row.become(State.RELEASED))
+
+
+def test_two_payments_have_two_rows(store):
+    one = store.ledger.claim(bought())
+    other = store.ledger.claim(bought(id="e2", claim_key="another"))
+
+    assert (earlier(store), earlier(store, "another")) == (one, other)
+
+
+@pytest.mark.parametrize("released", [False, True])
+def test_of_a_hundred_who_claim_at_once_one_wins(store, released):
+    if released:
+        walked(store, State.RELEASED)
+    workers = [store, *(store.worker() for _ in range(7))]
+    start = Barrier(100)
+
+    def claim(number):
+        start.wait(30)
+        return workers[number % 8].ledger.claim(bought(id=f"racer{number}", worker=str(number)))
+
+    with ThreadPoolExecutor(100) as racers:
+        outcomes = list(racers.map(claim, range(100)))
+
+    (winner,) = [outcome for outcome in outcomes if outcome is not None]
+    assert earlier(store) == winner
+    assert winner.attempt == (2 if released else 1)
+
+
+def test_of_a_hundred_who_take_the_same_step_at_once_one_does(store):
+    row = walked(store)
+    workers = [store, *(store.worker() for _ in range(7))]
+    start = Barrier(100)
+
+    def settle(number):
+        start.wait(30)
+        try:
+            after = row.become(State.SETTLING, worker=str(number))
+            workers[number % 8].ledger.swap(row, after)
+        except Superseded:
+            return None
+        return after
+
+    with ThreadPoolExecutor(100) as racers:
+        outcomes = list(racers.map(settle, range(100)))
+
+    (winner,) = [outcome for outcome in outcomes if outcome is not None]
+    assert earlier(store) == winner
+
+
+def test_a_swap_writes_every_fact_of_the_step(store):
+    row = walked(store, *TO_SETTLED)
+    after = replace(FULL, attempt=1, reruns=0)
+
+    store.ledger.swap(row, after)
+
+    assert earlier(store) == after
+
+
+def test_a_rerun_raises_the_fence_and_locks_out_whoever_came_before(store):
+    settled = walked(store, *TO_SETTLED)
+    debt = settled.fail("TIMEOUT", 1010.0)
+    store.ledger.swap(settled, debt)
+    again = debt.rerun("w2", 2000.0)
+
+    store.ledger.swap(debt, again)
+
+    assert earlier(store) == again
+    for late in (debt, settled):
+        with pytest.raises(Superseded):
+            store.ledger.swap(late, again.become(COMPLETED))
+    assert earlier(store) == again
+
+
+@pytest.mark.parametrize(
+    "stale",
+    [
+        {"state": State.CLAIMED},
+        {"state": State.SETTLED, "transaction": "0x1"},
+        {"attempt": 2},
+        {"attempt": 0},
+    ],
+)
+def test_a_swap_from_what_is_no_longer_so_is_superseded_and_changes_nothing(store, stale):
+    row = walked(store, State.SETTLING)
+
+    with pytest.raises(Superseded):
+        store.ledger.swap(
+            replace(row, **stale), replace(row, state=State.RELEASED), sealed_payment="p"
+        )
+
+    assert earlier(store) == row
+    assert store.column(row, "sealed_payment") is None
+
+
+def test_a_row_that_was_never_claimed_takes_no_step(store):
+    row = bought(id="e2")
+
+    with pytest.raises(Superseded):
+        store.ledger.swap(row, row.become(State.SETTLING))
+
+    assert earlier(store) is None
+
+
+def test_a_superseded_ending_leaves_no_answer(store):
+    row = walked(store, *TO_SETTLED)
+
+    with pytest.raises(Superseded):
+        store.ledger.swap(
+            replace(row, attempt=2), row.become(COMPLETED), sealed_answer="not wanted"
+        )
+
+    assert store.ledger.sealed_answer(row) is None
+
+
+def test_a_step_does_not_touch_another_row(store):
+    other = store.ledger.claim(bought(id="e2", claim_key="another"))
+
+    walked(store, *TO_SETTLED, State.REFUND_DUE)
+
+    assert earlier(store, "another") == other
+
+
+def test_the_sealed_payment_rests_while_recovery_may_need_it_and_no_longer(store):
+    row = walked(store)
+    assert store.column(row, "sealed_payment") is None
+
+    settling = row.become(State.SETTLING)
+    store.ledger.swap(row, settling, sealed_payment="sealed")
+    assert store.column(row, "sealed_payment") == "sealed"
+
+    settled = settling.become(State.SETTLED, transaction="0x1")
+    store.ledger.swap(settling, settled)
+    assert store.column(row, "sealed_payment") == "sealed"
+
+    store.ledger.swap(settled, settled.become(COMPLETED))
+    assert store.column(row, "sealed_payment") is None
+
+
+@pytest.mark.parametrize(
+    ("before", "ending"),
+    [((), State.RELEASED), (TO_SETTLED, COMPLETED), (TO_SETTLED, State.REFUND_DUE)],
+)
+def test_no_ending_keeps_the_sealed_payment(store, before, ending):
+    row = store.ledger.claim(bought())
+    settling = row.become(State.SETTLING)
+    store.ledger.swap(row, settling, sealed_payment="sealed")
+    if before:
+        settled = settling.become(State.SETTLED, transaction="0x1")
+        store.ledger.swap(settling, settled)
+        settling = settled
+
+    store.ledger.swap(settling, settling.become(ending), sealed_payment="not wanted")
+
+    assert store.column(row, "sealed_payment") is None
+
+
+def test_an_answer_is_kept_with_the_ending(store):
+    row = walked(store, *TO_SETTLED)
+    assert store.ledger.sealed_answer(row) is None
+
+    store.ledger.swap(row, row.become(COMPLETED), sealed_answer="v1.k1.🌧")
+
+    assert store.ledger.sealed_answer(row) == "v1.k1.🌧"
+    assert store.worker().ledger.sealed_answer(row) == "v1.k1.🌧"
+    assert store.ledger.sealed_answer(bought(id="e2")) is None
+
+
+def test_an_answer_of_a_megabyte_is_kept_whole(store):
+    row = walked(store, *TO_SETTLED)
+
+    store.ledger.swap(row, row.become(COMPLETED), sealed_answer="v1." + "a" * 6_000_000)
+
+    assert len(store.ledger.sealed_answer(row)) == 6_000_003
+
+
+@pytest.mark.parametrize("kind", [Kind.FREE, Kind.OWNER_TEST])
+@pytest.mark.parametrize("state", [COMPLETED, State.RELEASED])
+def test_any_number_of_unpaid_runs_are_written_down(store, kind, state):
+    unpaid = bought(
+        kind=kind, state=state, claim_key=None, payer=None, network=None, amount=0, ended_at=1001.0
+    )
+
+    for number in range(3):
+        store.ledger.record(replace(unpaid, id=f"e{number}"))
+
+    assert store.column(replace(unpaid, id="e2"), "kind") == kind
+    assert store.column(replace(unpaid, id="e2"), "state") == state
+
+
+IMPOSSIBLE = {
+    "paid without a claim key": {"claim_key": None},
+    "paid without a payer": {"payer": None},
+    "paid nothing": {"amount": 0},
+    "paid less than nothing": {"amount": -1},
+    "free for less than nothing": {"kind": "free", "amount": -1},
+    "of no known kind": {"kind": "gift"},
+    "in no known state": {"state": "pending"},
+    "paid on no network": {"network": None},
+    "paid and completed without a transaction": {"state": "completed"},
+    "settled without a transaction": {"state": "settled"},
+    "owed without a transaction": {"state": "refund_due"},
+    "refunded without a transaction": {"state": "refunded"},
+    "run again a fourth time": {"reruns": 4},
+    "run again less than never": {"reruns": -1},
+    "of no template": {"template_id": "nothing"},
+    "without a digest": {"digest": None},
+    "without a worker": {"worker": None},
+    "an amount that is no number": {"amount": "ten"},
+    "a beginning that is no number": {"created_at": "now"},
+}
+
+
+@pytest.mark.parametrize("impossible", IMPOSSIBLE.values(), ids=IMPOSSIBLE)
+def test_the_store_itself_refuses_an_impossible_row(store, impossible):
+    with pytest.raises(StoreUnavailable):
+        store.ledger.claim(bought(**impossible))
+
+    assert earlier(store) is None
+
+
+def test_the_store_itself_refuses_one_claim_key_in_two_rows(store):
+    store.ledger.claim(bought())
+
+    with pytest.raises(StoreUnavailable):
+        store.ledger.record(bought(id="e2"))
+    assert earlier(store, CLAIM_KEY).id == "e1"
+
+
+def test_the_store_itself_refuses_one_id_in_two_rows(store):
+    store.ledger.claim(bought())
+
+    with pytest.raises(StoreUnavailable):
+        store.ledger.claim(bought(claim_key="another"))
+    assert earlier(store, "another") is None
+
+
+@pytest.mark.parametrize(
+    "impossible",
+    [{"state": "settled", "transaction": None}, {"claim_key": None}, {"reruns": 4}],
+)
+def test_no_step_makes_an_impossible_row(store, impossible):
+    row = walked(store, State.SETTLING)
+
+    with pytest.raises(StoreUnavailable):
+        store.ledger.swap(row, replace(row, **impossible))
+
+    assert earlier(store) == row
+
+
+def test_a_row_that_was_refused_does_not_stand_in_the_way_of_the_next(store):
+    with pytest.raises(StoreUnavailable):
+        store.ledger.claim(bought(amount=0))
+
+    assert store.ledger.claim(bought()) == bought()

@@ -1,0 +1,339 @@
+"""Nothing planted comes out: not in a response, not in a log at DEBUG, not unsealed in a file."""
+
+import base64
+import json
+import secrets as chance
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+import pytest
+
+from tests.conftest import decoded, encoded, events, text_of
+from tests.wire.conftest import Answer, Server, eventually, serving
+from tests.wire.leaks import leaked
+from x402jobs.domain.secret import Secret
+
+pytestmark = pytest.mark.wire
+
+TAG = chance.token_hex(6)
+KEY = f"sk-ant-planted-{TAG}-key"
+PROMPT = f'Geheim „Prompt“ planted {TAG} "words" é'
+VALUE = f"caller's „value“ planted {TAG} & more"
+PLAIN = f"caller's plain value planted {TAG}"
+ANSWER = f"answer’s planted {TAG} words"
+
+
+@dataclass
+class Visit:
+    """A shop with everything planted, and every answer it gave."""
+
+    server: Server
+    secrets: dict[str, str]
+    heard: list[tuple[str, Answer]] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
+
+    def payment(self) -> dict[str, str]:
+        """A fresh payment, which is a secret from now on."""
+        headers = self.server.payment()
+        (header,) = headers.values()
+        number = sum(name.startswith("payment") for name in self.secrets)
+        self.secrets[f"payment {number}"] = header
+        self.secrets[f"signature of payment {number}"] = decoded(header)["payload"]["signature"]
+        return headers
+
+    def ask(self, name: str, headers: Any, body: bytes | None = None, **request: str) -> Answer:
+        answer = self.server.ask(
+            headers, json.dumps({"topic": VALUE}).encode() if body is None else body, **request
+        )
+        self.heard.append((name, answer))
+        return answer
+
+    def log(self) -> bytes:
+        return self.server.log.read_bytes()
+
+    def files(self) -> Iterator[tuple[Path, bytes]]:
+        for path in self.server.settings.data.rglob("*"):
+            if path.is_file():
+                yield path, path.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def visit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visit]:
+    """Everything that can be made to go well or wrong, done once."""
+    with serving(
+        tmp_path_factory.mktemp("secrets"),
+        LOG_LEVEL="DEBUG",
+        CLAUDE_FIRST_CONTENT_SECONDS="1.5",
+        CLAUDE_IDLE_SECONDS="1",
+    ) as server:
+        server.services.integrations.save_claude_key(server.ada, Secret(KEY))
+        server.publish("haiku", system_prompt=f"{PROMPT} {{topic}}{{/topic}}")
+        server.publish("gift", system_prompt=f"{PROMPT} {{topic}}{{/topic}}", price=0)
+        owner = server.owner_test()
+        token = owner["Authorization"].removeprefix("Bearer ")
+        visit = Visit(
+            server,
+            {
+                "creator's key": KEY,
+                "system prompt": PROMPT,
+                "caller's value": VALUE,
+                "caller's plain value": PLAIN,
+                "bearer token": token,
+                "signature of the token": token.rpartition(".")[2],
+            },
+        )
+        go_well(visit, owner)
+        let_claude_fail(visit)
+        be_refused(visit, owner)
+        be_misread(visit)
+        break_the_store(visit)
+        eventually(lambda: visit.log().count(b"run_ended") >= 4)
+        yield visit
+
+
+def go_well(visit: Visit, owner: dict[str, str]) -> None:
+    server, payment = visit.server, visit.payment()
+    server.claude.script({"text": ANSWER}, {"text": ANSWER}, {"text": ANSWER}, {"text": ANSWER})
+    visit.answers = [
+        visit.ask("a purchase", payment),
+        visit.ask("a replay", payment),
+        visit.ask("an owner test", owner),
+        visit.ask("a gift", {}, path=server.free),
+        visit.ask(
+            "a purchase by GET",
+            visit.payment(),
+            b"",
+            method="GET",
+            path=f"{server.path}?topic={quote_plus(VALUE)}",
+        ),
+    ]
+    visit.ask("a conflict", payment, b'{"topic":"other"}')
+
+
+def let_claude_fail(visit: Visit) -> None:
+    """Claude's messages quote the key, the prompt and the value, as real ones have done."""
+    quoting = f"invalid x-api-key {KEY}: {PROMPT} {VALUE}"
+    for status in (400, 401, 402, 403, 404, 408, 409, 413, 418, 429, 500, 504, 529):
+        for message in (quoting, f"prompt is too long: {quoting}"):
+            visit.server.claude.script(
+                {"status": status, "text": message, "headers": {"retry-after": "9"}}
+            )
+            visit.ask(f"Claude's {status}", visit.payment())
+    whole = {"text": ANSWER}
+    for name, script in {
+        "an odd header": {"status": 429, "headers": {"retry-after": KEY}, "text": quoting},
+        "another content type": {"headers": {"content-type": "text/html"}},
+        "an early error event": {"errorEvent": "overloaded_error"},
+        "an unheard-of error": {"errorEvent": f"error-{KEY}"},
+        "a late error event": {"errorEvent": f"error-{KEY}", "afterDeltas": 1},
+        "a cut before the content": {"cutAtByte": 100},
+        "a cut": {"cutAtByte": 900},
+        "a clean cut": {"cutAtByte": 900, "clean": True},
+        "an empty answer": {"text": ""},
+        "a silence": {"stallSeconds": 3, "afterDeltas": 0},
+        "a later silence": {"stallSeconds": 3, "afterDeltas": 1},
+    }.items():
+        visit.server.claude.script(*[whole | script] * 3)
+        visit.ask(name, visit.payment())
+    visit.server.claude.script()
+
+
+def be_refused(visit: Visit, owner: dict[str, str]) -> None:
+    server = visit.server
+    body = json.dumps({"topic": VALUE})
+    for bad in (
+        body[:-1],
+        f"[{body}]",
+        f'{{"topic":"{VALUE}","topic":"{VALUE}"}}',
+        f'{{"topic":["{VALUE}"]}}',
+        f'{{"topic":"{VALUE}\\u0000"}}',
+        f'{{"topic":"{VALUE}\\ud800"}}',
+        f'{{"topic":"{VALUE}","user_message":"{VALUE}"}}',
+        f'{{"topic":"{VALUE}","stream":"{VALUE}"}}',
+        f'{{"topic":"{VALUE}","other":"{VALUE}"}}',
+        f'{{"topic":"{VALUE}{"x" * 70_000}"}}',
+        f'{{"topic":"{VALUE}{"x" * 40_000}"}}',
+        f'{VALUE}',
+    ):
+        visit.ask("a bad body", visit.payment(), bad.encode())
+    visit.ask("a body in Latin-1", visit.payment(), body.encode("utf-16"))
+
+    good = decoded(visit.payment()["PAYMENT-SIGNATURE"])
+    for place, value in (
+        (("payload", "signature"), good["payload"]["signature"][:-4] + "001b"),
+        (("payload", "signature"), VALUE),
+        (("payload", "authorization", "value"), "1"),
+        (("payload", "authorization", "validBefore"), "1"),
+        (("payload", "authorization", "nonce"), VALUE),
+        (("accepted", "network"), VALUE),
+        (("accepted", "amount"), "1"),
+        (("x402Version",), VALUE),
+    ):
+        forged = json.loads(json.dumps(good))
+        spot = forged
+        for name in place[:-1]:
+            spot = spot[name]
+        spot[place[-1]] = value
+        header = encoded(forged)
+        visit.secrets[f"forged {'.'.join(place)}"] = header
+        visit.ask(f"a forged {'.'.join(place)}", {"PAYMENT-SIGNATURE": header})
+    (header,) = visit.payment().values()
+    visit.ask("a torn payment", {"PAYMENT-SIGNATURE": header[:-7]})
+    visit.ask("a payment twice", [("PAYMENT-SIGNATURE", header)] * 2)
+    visit.ask("a payment of version 1", {"X-PAYMENT": header})
+
+    token = visit.secrets["bearer token"]
+    visit.ask("a torn token", {"Authorization": f"Bearer {token[:-4]}"})
+    visit.ask("a bare token", {"Authorization": token})
+    visit.ask("a key for a token", {"Authorization": f"Bearer {KEY}"})
+    visit.ask("a botched owner test", owner | {"X-OWNER-TEST": PLAIN})
+    visit.ask("no payment", {})
+    visit.ask("a look", {}, b"", method="HEAD", path=f"{server.path}?topic={quote(VALUE)}")
+    visit.ask("another method", visit.payment(), method="DELETE")
+    visit.ask("another path", visit.payment(), path=f"/{quote(VALUE)}")
+    visit.ask("another slug", visit.payment(), path=f"/@ada/{quote(VALUE)}")
+    visit.ask("a control", {}, b"", method="GET", path=f"{server.path}?stream={quote(VALUE)}")
+    visit.ask(
+        "twice in the query",
+        {},
+        b"",
+        method="GET",
+        path=f"{server.path}?topic={quote(VALUE)}&topic={quote(VALUE)}",
+    )
+
+
+def be_misread(visit: Visit) -> None:
+    """Requests that the server itself refuses, before any code of ours."""
+    (payment,) = visit.payment().values()
+    for request in (
+        f"POST {visit.server.path}?topic={PLAIN} HTTP/1.1\r\nHost: a\r\n\r\n",
+        f"POST {visit.server.path} HTTP/1.1\r\nHost: a\r\nPAYMENT-SIGNATURE : {payment}\r\n\r\n",
+        f"POST {visit.server.path} HTTP/1.1\r\nHost: a\r\nPAYMENT_SIGNATURE: {payment}\r\n\r\n",
+        f"POST {visit.server.path} HTTP/1.1\r\nHost: a\r\nX: a\r\n {payment}\r\n\r\n",
+        f"POST {visit.server.path} HTTP/1.1\r\nHost: a\r\n{payment}\r\n\r\n",
+        f"POST {visit.server.path} HTTP/1.1\r\nHost: a\r\nX: {payment}\0\r\n\r\n",
+        f"{payment} / HTTP/1.1\r\nHost: a\r\n\r\n",
+        f"GET / {payment}\r\nHost: a\r\n\r\n",
+        f"GET /?{PLAIN.replace(' ', '+')}{'x' * 9000} HTTP/1.1\r\nHost: a\r\n\r\n",
+        f"GET / HTTP/1.1\r\nHost: a\r\nX: {payment}{'x' * 9000}\r\n\r\n",
+        f"GET / HTTP/1.1\r\nHost: a\r\nExpect: {payment}\r\n\r\n",
+        f"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {payment}\r\n\r\n",
+        f"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: {payment}\r\n\r\n",
+        f"POST {visit.server.path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        f"{PLAIN}\r\n",
+    ):
+        with visit.server.dial() as connection:
+            connection.socket.sendall(request.encode())
+            connection.socket.shutdown(1)
+            connection.remains()
+
+
+def break_the_store(visit: Visit) -> None:
+    """Faults nobody foresaw, whose exceptions would quote what they tripped over."""
+    server = visit.server
+    server.claude.script({"text": ANSWER})
+    payment = visit.payment()
+    visit.ask("one more purchase", payment)
+    visit.answers.append(visit.heard[-1][1])
+    server.change(
+        "UPDATE x402_executions SET usage = ? WHERE rowid = (SELECT max(rowid) FROM "
+        "x402_executions)",
+        "not JSON",
+    )
+    broken = visit.ask("a row that cannot be read", payment)
+    assert (broken.status, broken.json()["code"]) == (500, "UNKNOWN")
+
+
+def test_the_visit_went_as_planned(visit: Visit) -> None:
+    """Otherwise the silence below would prove nothing."""
+    assert [text_of(events(answer.body)) for answer in visit.answers] == [ANSWER] * 6
+    statuses = {answer.status for _, answer in visit.heard}
+    assert statuses >= {200, 400, 401, 402, 404, 405, 409, 413, 429, 500, 502, 503, 504}
+    endings = [
+        events(answer.body)[-1]["code"]
+        for _, answer in visit.heard
+        if answer.headers["content-type"].startswith("text/event-stream")
+        and events(answer.body)[-1]["type"] == "error"
+    ]
+    assert {"UPSTREAM_REJECTED", "STREAM_INTERRUPTED", "TIMEOUT"} <= set(endings)
+    body = visit.server.claude.calls[0]["body"]
+    assert body["system"] == f"{PROMPT} {VALUE}"
+    assert visit.server.claude.calls[0]["key"] == KEY
+
+
+def test_no_response_contains_a_secret(visit: Visit) -> None:
+    found = {
+        name: leaks
+        for name, answer in visit.heard
+        if (leaks := leaked(visit.secrets, f"{answer.headers}".encode() + answer.body))
+    }
+
+    assert found == {}
+
+
+def test_an_answer_is_in_its_own_responses_alone(visit: Visit) -> None:
+    found = [
+        name
+        for name, answer in visit.heard
+        if answer not in visit.answers and leaked({"answer": ANSWER}, answer.body)
+    ]
+
+    assert found == []
+
+
+def test_no_log_line_at_debug_contains_a_secret(visit: Visit) -> None:
+    log = visit.log()
+
+    assert b'"event": "run_ended"' in log and b'"event": "unexpected"' in log
+    assert leaked(visit.secrets | {"answer": ANSWER}, log) == []
+
+
+def test_no_file_contains_a_secret_unsealed(visit: Visit) -> None:
+    files = dict(visit.files())
+
+    assert any(path.suffix == ".sqlite3" for path in files)
+    found = {
+        path.name: leaks
+        for path, content in files.items()
+        if (leaks := leaked(visit.secrets | {"answer": ANSWER}, content))
+    }
+    assert found == {}
+
+
+SECRET = 'planted „secret“ "words" & more'
+HIDINGS = {
+    "raw": SECRET.encode(),
+    "in capitals": SECRET.upper().encode(),
+    "hex": SECRET.encode().hex().encode(),
+    "HEX": SECRET.encode().hex().upper().encode(),
+    "URL": quote(SECRET, safe="").encode(),
+    "form": quote_plus(SECRET).encode(),
+    "JSON": json.dumps({"a": SECRET}).encode(),
+    "JSON in JSON": json.dumps(json.dumps(SECRET)).encode(),
+    "a Python literal": ascii(SECRET).encode(),
+    "UTF-16": SECRET.encode("utf-16"),
+    "base64": base64.b64encode(SECRET.encode()),
+    "base64, one further": base64.b64encode(b"x" + SECRET.encode() + b"tail"),
+    "base64, two further": base64.b64encode(b"xy" + SECRET.encode() + b"ta"),
+    "base64url": base64.urlsafe_b64encode(b"a" + SECRET.encode() + b"\xff\xff\xff"),
+}
+
+
+@pytest.mark.parametrize("hidden", HIDINGS.values(), ids=HIDINGS.keys())
+def test_the_checker_finds_a_secret_in_every_form(hidden: bytes) -> None:
+    assert leaked({"secret": SECRET}, b"before " + hidden + b" after")
+
+
+def test_the_checker_finds_a_signature_as_bytes_and_as_digits() -> None:
+    signature = "0x" + chance.token_hex(65)
+
+    assert leaked({"signature": signature}, b"\0\1" + bytes.fromhex(signature[2:]))
+    assert leaked({"signature": signature}, signature[2:].upper().encode())
+
+
+def test_the_checker_does_not_cry_wolf() -> None:
+    assert leaked({"secret": SECRET}, zlib.compress(SECRET.encode()) + b"planted words") == []

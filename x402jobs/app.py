@@ -1,0 +1,27 @@
+"""The application: settings in, services built, doors hung."""
+
+from flask import Flask
+
+from x402jobs.blueprints import cors, errors, instant, operations
+from x402jobs.logs import configure_logs
+from x402jobs.services import Services
+from x402jobs.settings import Settings
+from x402jobs.wiring import build_services
+
+
+def create_app(settings: Settings | None = None, services: Services | None = None) -> Flask:
+    """Build the application for these settings, by default the environment's.
+
+    Starts no thread and opens no socket, so that a server may fork afterwards.
+    """
+    settings = settings or Settings.from_env()
+    configure_logs(settings.log_level)
+    app = Flask("x402jobs", static_folder=None)
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask's own provider has it
+    app.config["HEARTBEAT_SECONDS"] = settings.heartbeat_seconds
+    app.extensions["x402jobs"] = services or build_services(settings)
+    errors.install(app)
+    cors.install(app)
+    app.register_blueprint(instant.bp)
+    app.register_blueprint(operations.bp)
+    return app
