@@ -25,17 +25,14 @@ class ProcessFailed(Exception):
 
 @dataclass(frozen=True)
 class Usage:
-    """Seconds on a core, and seconds ready to run while somebody else had it, since the start."""
+    """Seconds on a core, and seconds ready to run while somebody else had it."""
 
     cpu: float
     waited: float
-    processes: frozenset[int]
 
     def since(self, before: "Usage") -> "Usage":
-        """What came on top. Raises ProcessFailed when a process was replaced meanwhile."""
-        if self.processes != before.processes:
-            raise ProcessFailed("a process of the server came or went during a measurement")
-        return Usage(self.cpu - before.cpu, self.waited - before.waited, self.processes)
+        """What came on top."""
+        return Usage(self.cpu - before.cpu, self.waited - before.waited)
 
 
 class Service:
@@ -55,6 +52,7 @@ class Service:
         self._log = log
         self._cores = cores
         self._command = [sys.executable, "-m", *arguments]
+        self._family: list[int] = []
         self._environment = clean_environment() | dict(environment or {})
 
     def __enter__(self) -> Self:
@@ -85,14 +83,24 @@ class Service:
         self._end()
 
     def usage(self) -> Usage:
-        """Of the process and all its descendants."""
-        if self._process.poll() is not None:
-            raise ProcessFailed(f"{self.name} ended: {self.last_words()}")
-        return usage(_family(self._process.pid))
+        """Of the process and all its descendants, since they started.
+
+        Raises ProcessFailed when one has gone, even if gunicorn has put another in its place.
+        """
+        family = self._members()
+        self._family = self._family or family
+        if family != self._family:
+            raise ProcessFailed(f"a process of {self.name} came or went: {self.last_words()}")
+        return usage(family)
 
     def last_words(self) -> str:
         """The end of its output."""
         return self._log.read_text(errors="replace")[-2000:]
+
+    def _members(self) -> list[int]:
+        if self._process.poll() is not None:
+            raise ProcessFailed(f"{self.name} ended: {self.last_words()}")
+        return _family(self._process.pid)
 
     def _await_port(self) -> None:
         until = time.monotonic() + START_SECONDS
@@ -169,7 +177,7 @@ def usage(processes: Collection[int]) -> Usage:
         for task in Path(f"/proc/{pid}/task").iterdir():
             ran, ready, _ = (task / "schedstat").read_text().split()
             cpu, waited = cpu + int(ran), waited + int(ready)
-    return Usage(cpu / 1e9, waited / 1e9, frozenset(processes))
+    return Usage(cpu / 1e9, waited / 1e9)
 
 
 def _family(pid: int) -> list[int]:

@@ -321,7 +321,7 @@ def main() -> int:
     try:
         return 0 if run(asked.rounds, asked.streams, asked.deltas) else 1
     except (WrongStream, ProcessFailed, OSError) as error:
-        print(f"\nfailed: {error!r}")
+        print(f"\nfailed: {type(error).__name__}: {error}")
     except KeyboardInterrupt:
         print("\ninterrupted")
     return 1

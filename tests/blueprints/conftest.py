@@ -1,6 +1,7 @@
 """A shop whose facilitator is watched, and payments that no honest wallet would make."""
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -71,6 +72,15 @@ def facilitator(watched: WatchedFacilitator) -> X402Facilitator:
 def settings(settings: Settings) -> Settings:
     """Impatient: the deadline is near, and comes before the limit on a silence."""
     return replace(settings, first_content_seconds=2.0, idle_seconds=4.0, log_level="ERROR")
+
+
+@pytest.fixture
+def shop(shop: Shop) -> Iterator[Shop]:
+    """Closed only when the last run has ended: not every test reads its answer to the end."""
+    yield shop
+    for thread in threading.enumerate():
+        if thread.name.startswith("run-"):
+            thread.join(10)
 
 
 @pytest.fixture(autouse=True)

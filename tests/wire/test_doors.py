@@ -182,11 +182,12 @@ def test_a_chunked_body_is_read_like_any_other(server: Server) -> None:
 def test_a_malformed_chunk_is_a_400(server: Server, body: bytes) -> None:
     with server.dial() as connection:
         connection.send("POST", server.path, server.payment() | {"Transfer-Encoding": "chunked"})
-        connection.socket.sendall(body)
-        connection.socket.shutdown(1)
+        connection.socket.sendall(body + b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
         status, _ = connection.head()
+        rest = connection.remains()
 
     assert status == 400
+    assert b"HTTP/1.1 200" not in rest, "what followed the bad chunk was taken for a request"
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,10 @@
 import base64
 import json
 import secrets as chance
+import socket
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ KEY = f"sk-ant-planted-{TAG}-key"
 PROMPT = f'Geheim „Prompt“ planted {TAG} "words" é'
 VALUE = f"caller's „value“ planted {TAG} & more"
 PLAIN = f"caller's plain value planted {TAG}"
+ODD = f"network-planted-{TAG}"
 ANSWER = f"answer’s planted {TAG} words"
 
 
@@ -157,7 +160,7 @@ def be_refused(visit: Visit, owner: dict[str, str]) -> None:
         f'{{"topic":"{VALUE}","other":"{VALUE}"}}',
         f'{{"topic":"{VALUE}{"x" * 70_000}"}}',
         f'{{"topic":"{VALUE}{"x" * 40_000}"}}',
-        f'{VALUE}',
+        f"{VALUE}",
     ):
         visit.ask("a bad body", visit.payment(), bad.encode())
     visit.ask("a body in Latin-1", visit.payment(), body.encode("utf-16"))
@@ -227,8 +230,9 @@ def be_misread(visit: Visit) -> None:
         f"{PLAIN}\r\n",
     ):
         with visit.server.dial() as connection:
-            connection.socket.sendall(request.encode())
-            connection.socket.shutdown(1)
+            with suppress(OSError):  # the server may have closed it already
+                connection.socket.sendall(request.encode())
+                connection.socket.shutdown(socket.SHUT_WR)
             connection.remains()
 
 
@@ -239,11 +243,8 @@ def break_the_store(visit: Visit) -> None:
     payment = visit.payment()
     visit.ask("one more purchase", payment)
     visit.answers.append(visit.heard[-1][1])
-    server.change(
-        "UPDATE x402_executions SET usage = ? WHERE rowid = (SELECT max(rowid) FROM "
-        "x402_executions)",
-        "not JSON",
-    )
+    last = "WHERE rowid = (SELECT max(rowid) FROM x402_executions)"
+    server.change(f"UPDATE x402_executions SET network = ? {last}", ODD)
     broken = visit.ask("a row that cannot be read", payment)
     assert (broken.status, broken.json()["code"]) == (500, "UNKNOWN")
 
@@ -266,10 +267,11 @@ def test_the_visit_went_as_planned(visit: Visit) -> None:
 
 
 def test_no_response_contains_a_secret(visit: Visit) -> None:
+    told = visit.secrets | {"what a fault quotes": ODD}
     found = {
         name: leaks
         for name, answer in visit.heard
-        if (leaks := leaked(visit.secrets, f"{answer.headers}".encode() + answer.body))
+        if (leaks := leaked(told, f"{answer.headers}".encode() + answer.body))
     }
 
     assert found == {}
@@ -289,7 +291,7 @@ def test_no_log_line_at_debug_contains_a_secret(visit: Visit) -> None:
     log = visit.log()
 
     assert b'"event": "run_ended"' in log and b'"event": "unexpected"' in log
-    assert leaked(visit.secrets | {"answer": ANSWER}, log) == []
+    assert leaked(visit.secrets | {"answer": ANSWER, "what a fault quotes": ODD}, log) == []
 
 
 def test_no_file_contains_a_secret_unsealed(visit: Visit) -> None:

@@ -78,12 +78,12 @@ class Runs:
         self._ledger = ledger
         self._box = box
         self._clock = clock
-        self._running: dict[str, Run] = {}
+        self._running: dict[tuple[str, int], Run] = {}
 
     def start(self, speech: Speech, execution: Execution) -> Follower:
         """Let the run begin, and be its first follower. The run owns speech and row from here."""
         run = Run(speech, execution)
-        self._running[execution.id] = run
+        self._running[execution.id, execution.attempt] = run
         first = run.follow()
         Thread(target=self._tell, args=[run], name=f"run-{execution.id}", daemon=True).start()
         return first
@@ -93,8 +93,8 @@ class Runs:
 
         Raises InProgress while another worker tells it, AnswerExpired once it is no longer kept.
         """
-        run = self._running.get(execution.id)
-        if run is not None and run.execution.attempt == execution.attempt:
+        run = self._running.get((execution.id, execution.attempt))
+        if run is not None:
             return run.follow()
         if execution.state is not State.COMPLETED:
             raise InProgress(execution=execution)
@@ -126,7 +126,7 @@ class Runs:
             log.exception("run_broke", execution_id=run.execution.id)
             ending = self._fail(run, X402JobsError())
         run.speech.close()
-        self._running.pop(run.execution.id, None)
+        self._running.pop((run.execution.id, run.execution.attempt), None)
         run.transcript.close(ending)
         log_ending(ending)
 
@@ -156,6 +156,10 @@ class Runs:
             self._end(run.execution, after)
         except (StoreUnavailable, Superseded) as trouble:
             return Failed(run.execution, trouble)
+        except Exception:
+            # Followers wait for an ending. The row stays `settled`, for others to take over.
+            log.exception("ending_broke", execution_id=run.execution.id)
+            return Failed(run.execution, X402JobsError())
         return Failed(after, error)
 
     def _end(self, before: Execution, after: Execution, sealed_answer: str | None = None) -> None:

@@ -133,10 +133,20 @@ class Line(httpcore2.NetworkStream):
                 # httpcore2 asks it which protocol was negotiated; the socket knows that too.
                 return self._socket if isinstance(self._socket, ssl.SSLSocket) else None
             case "is_readable":  # on an idle connection: Claude has closed it
-                watch = select.poll()
-                watch.register(self._socket, select.POLLIN)
-                return bool(watch.poll(0))
+                return self._is_readable()
         return None
+
+    def _is_readable(self) -> bool:
+        """Asked of every idle connection at every call: gevent's poll would cost half a call."""
+        self._socket.settimeout(0)
+        try:
+            # Not SSLSocket's own, which takes no flags.
+            socket.socket.recv(self._socket, 1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+        return True
 
 
 class Exchange(httpcore2.NetworkBackend):
