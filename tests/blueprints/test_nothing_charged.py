@@ -222,7 +222,7 @@ def test_a_model_that_says_nothing_is_given_up_at_the_deadline(
     reply = shop.client.post(shop.url, json=RAIN, headers=payment)
 
     refused(reply, 504, "TIMEOUT")
-    assert 1.9 < time.monotonic() - began < 3
+    assert 1.9 < time.monotonic() - began < 3.5
     until = time.monotonic() + 2
     while not shop.claude.calls[0]["hungUp"] and time.monotonic() < until:
         time.sleep(0.01)
@@ -264,7 +264,7 @@ def test_a_wait_that_claude_asks_for_is_kept(shop: Shop, status: int) -> None:
 
     assert text_of(events(reply)) == "Rain."
     first, second = (call["startedAt"] for call in shop.claude.calls)
-    assert 1 <= second - first < 1.8
+    assert 1 <= second - first < 2
 
 
 @pytest.mark.parametrize(

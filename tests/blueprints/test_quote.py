@@ -230,9 +230,9 @@ def test_a_preflight_lets_every_header_of_a_client_through(shop: Shop) -> None:
 
 
 def test_a_look_is_told_the_price_and_never_buys(shop: Shop, watched: WatchedFacilitator) -> None:
-    headers = shop.payment() | {"X-OWNER-TEST": "true"}
+    payment, wish = shop.payment(), {"X-OWNER-TEST": "true"}
 
-    for sent in ({}, headers):
+    for sent in ({}, payment, wish, payment | wish, {"PAYMENT-SIGNATURE": "nonsense"}):
         for query in ("", "?topic=rain"):
             reply = shop.client.head(shop.url + query, headers=sent)
             assert (reply.status_code, reply.get_data()) == (402, b"")

@@ -1,92 +1,262 @@
-"""Waiting for Claude's first words, with one eye on the caller."""
+"""Speaking with Claude until its first words: retries, the deadline, a caller who leaves."""
 
 import time
+from datetime import date
 
 import pytest
 
-from tests.conftest import RAIN, Shop, events
-from x402jobs.blueprints.line import SocketLine
-from x402jobs.services import agentic
+from tests.fakes import FakeLine, FakeModel, FakeSpeech
+from x402jobs.adapters.clock import SystemClock
+from x402jobs.domain.errors import (
+    CallerLeft,
+    ContextTooLong,
+    EmptyAnswer,
+    InvalidApiKey,
+    ModelError,
+    ModelUnknown,
+    NetworkError,
+    Overloaded,
+    RateLimited,
+    TemplateUnavailable,
+    TimedOut,
+    Truncated,
+)
+from x402jobs.domain.models import Models
+from x402jobs.domain.prompt_template import Prompt
+from x402jobs.domain.secret import Secret
+from x402jobs.services import agentic as module
+from x402jobs.services.agentic import Agentic
+
+PROMPT = Prompt("claude", 100, system="Say rain.", user="Please.")
+KEY = Secret("sk")
+HOUR = 3600.0
 
 
-def leave(monkeypatch: pytest.MonkeyPatch, after: float = 0.0) -> None:
-    """The caller hangs up, so many seconds from now."""
-    at = time.monotonic() + after
-    monkeypatch.setattr(SocketLine, "gone", lambda self: time.monotonic() >= at)
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch):
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(module, "FIRST_PAUSE_SECONDS", 0.01)
 
 
-def is_free_of_charge(shop: Shop, payment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Released, no transfer, Claude let go; the payment may be presented again."""
-    (row,) = shop.rows()
-    assert (row["state"], row["code"], row["transaction"]) == ("released", "CALLER_LEFT", None)
-    assert shop.ledger.transfers() == []
-    monkeypatch.setattr(SocketLine, "gone", lambda self: False)
-    shop.claude.script()
-    reply = shop.client.post(shop.url, json=RAIN, headers=payment)
-    assert events(reply)[-1]["type"] == "done"
+def agentic(model):
+    models = Models({"gone": date(2020, 1, 1)}, {"old": "new"})
+    return Agentic(model, models, SystemClock())
 
 
-def test_a_caller_who_leaves_while_claude_is_silent_pays_nothing(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(agentic, "LOOK_SECONDS", 0.05)
-    shop.claude.script({"stallSeconds": 30})
-    payment, began = shop.payment(), time.monotonic()
-    leave(monkeypatch, after=0.3)
-
-    reply = shop.client.post(shop.url, json=RAIN, headers=payment)
-
-    assert reply.status_code == 499
-    assert 0.3 < time.monotonic() - began < 1
-    until = time.monotonic() + 2
-    while not shop.claude.calls[0]["hungUp"]:
-        assert time.monotonic() < until
-        time.sleep(0.01)
-    is_free_of_charge(shop, payment, monkeypatch)
+def opening(model, within=HOUR, line=None):
+    return agentic(model).open(PROMPT, KEY, by=time.monotonic() + within, line=line or FakeLine())
 
 
-def test_a_caller_who_leaves_between_two_tries_pays_nothing(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(agentic, "LOOK_SECONDS", 0.05)
-    shop.claude.script({"status": 529, "headers": {"retry-after": "3"}})
-    payment, began = shop.payment(), time.monotonic()
-    leave(monkeypatch, after=0.3)
+class LeavingLine:
+    """A caller who has left when looked at for the nth time."""
 
-    reply = shop.client.post(shop.url, json=RAIN, headers=payment)
+    def __init__(self, looks):
+        self.looks = looks
 
-    assert (reply.status_code, len(shop.claude.calls)) == (499, 1)
-    assert time.monotonic() - began < 1
-    is_free_of_charge(shop, payment, monkeypatch)
+    def gone(self):
+        self.looks -= 1
+        return self.looks < 0
 
 
-def test_a_caller_who_has_left_by_the_first_words_pays_nothing(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    payment = shop.payment()
-    leave(monkeypatch)
+def test_a_prompt_is_prepared_with_a_living_model_and_is_otherwise_the_same():
+    prepared = agentic(FakeModel()).prepare(Prompt("old", 5, system="s", user="u"))
 
-    reply = shop.client.post(shop.url, json=RAIN, headers=payment)
-
-    assert (reply.status_code, len(shop.claude.calls)) == (499, 1)
-    is_free_of_charge(shop, payment, monkeypatch)
+    assert prepared == Prompt("new", 5, system="s", user="u")
+    with pytest.raises(TemplateUnavailable):
+        agentic(FakeModel()).prepare(Prompt("gone", 5, system="s", user="u"))
 
 
-def test_three_tries_are_the_most(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agentic, "FIRST_PAUSE_SECONDS", 0.01)
-    shop.claude.script(*[{"status": 529}] * 9)
+def test_a_speech_that_begins_is_handed_over_open():
+    speech = FakeSpeech("Rain.")
+    model = FakeModel(speech)
 
-    reply = shop.buy()
+    with opening(model) as opened:
+        assert opened is speech
 
-    assert (reply.status_code, len(shop.claude.calls)) == (503, 3)
+    assert model.asked == [(PROMPT, KEY)]
+    assert speech.closings == 0
 
 
-def test_the_pause_doubles(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agentic, "FIRST_PAUSE_SECONDS", 0.2)
-    shop.claude.script({"status": 529}, {"status": 529})
+@pytest.mark.parametrize("error", [ValueError, CallerLeft, KeyboardInterrupt, GeneratorExit])
+def test_a_speech_left_by_any_exception_is_closed(error):
+    speech = FakeSpeech("Rain.")
 
-    events(shop.buy())
+    with pytest.raises(error), opening(FakeModel(speech)):
+        raise error()
 
-    first, second, third = (call["startedAt"] for call in shop.claude.calls)
-    assert 0.2 <= second - first < 0.39
-    assert 0.4 <= third - second < 0.7
+    assert speech.closings == 1
+
+
+@pytest.mark.parametrize("error", [RateLimited, Overloaded, NetworkError, Truncated])
+@pytest.mark.parametrize("failures", [1, 2])
+def test_what_may_pass_is_tried_again_at_most_twice(error, failures):
+    failed = [FakeSpeech(begins=error()) for _ in range(failures)]
+    good = FakeSpeech("Rain.")
+
+    with opening(FakeModel(*failed, good)) as opened:
+        assert opened is good
+
+    assert [each.closings for each in failed] == [1] * failures
+    assert good.closings == 0
+
+
+@pytest.mark.parametrize("error", [RateLimited, Overloaded, NetworkError, Truncated])
+def test_the_third_failure_is_told_as_it_is(error):
+    failed = [FakeSpeech(begins=error()) for _ in range(3)]
+    model = FakeModel(*failed, FakeSpeech("Rain."))
+
+    with pytest.raises(error), opening(model):
+        pytest.fail("there is nothing to open")
+
+    assert len(model.asked) == 3
+    assert all(each.closings for each in failed)
+
+
+@pytest.mark.parametrize(
+    "error", [InvalidApiKey, ContextTooLong, ModelUnknown, TimedOut, EmptyAnswer, ModelError]
+)
+def test_what_will_not_pass_is_not_tried_again(error):
+    failed = FakeSpeech(begins=error())
+    model = FakeModel(failed, FakeSpeech("Rain."))
+
+    with pytest.raises(error), opening(model):
+        pytest.fail("there is nothing to open")
+
+    assert (len(model.asked), failed.closings) == (1, 1)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_fault_of_ours_closes_the_speech_and_is_not_tried_again(error):
+    failed = FakeSpeech(begins=error())
+    model = FakeModel(failed, FakeSpeech("Rain."))
+
+    with pytest.raises(error), opening(model):
+        pytest.fail("there is nothing to open")
+
+    assert (len(model.asked), failed.closings) == (1, 1)
+
+
+def test_claudes_own_wait_is_kept_to():
+    failed = FakeSpeech(begins=Overloaded(retry_after=0.2))
+    began = time.monotonic()
+
+    with opening(FakeModel(failed, FakeSpeech("Rain."))):
+        assert time.monotonic() - began >= 0.2
+
+
+@pytest.mark.parametrize("wait", [5.0, 3600.0])
+def test_a_wait_beyond_the_deadline_is_not_begun_and_passed_on_to_the_caller(wait):
+    model = FakeModel(FakeSpeech(begins=RateLimited(retry_after=wait)), FakeSpeech("Rain."))
+
+    with pytest.raises(RateLimited) as refusal, opening(model, within=2.0):
+        pytest.fail("there is nothing to open")
+
+    assert refusal.value.retry_after == wait
+    assert len(model.asked) == 1
+
+
+def test_the_pauses_between_tries_double(monkeypatch):
+    monkeypatch.setattr(module, "FIRST_PAUSE_SECONDS", 0.1)
+    began = time.monotonic()
+
+    with opening(FakeModel(*(FakeSpeech(begins=NetworkError()) for _ in range(2)), FakeSpeech())):
+        assert time.monotonic() - began >= 0.3
+
+
+def test_a_silent_claude_is_closed_at_the_deadline():
+    speech = FakeSpeech(silent=True)
+    model = FakeModel(speech, FakeSpeech("Rain."))
+
+    with pytest.raises(TimedOut), opening(model, within=0.1):
+        pytest.fail("there is nothing to open")
+
+    assert speech.closed.is_set()
+    assert len(model.asked) == 1, "a deadline is one for all tries"
+
+
+def test_all_tries_share_one_deadline():
+    model = FakeModel(
+        FakeSpeech(begins=NetworkError()),
+        FakeSpeech(begins=NetworkError()),
+        FakeSpeech(silent=True),
+    )
+
+    with pytest.raises(TimedOut), opening(model, within=0.3):
+        pytest.fail("there is nothing to open")
+
+    assert len(model.asked) == 3
+
+
+def test_a_deadline_that_has_passed_already_leaves_claude_no_time():
+    speech = FakeSpeech(silent=True)
+
+    with pytest.raises(TimedOut), opening(FakeModel(speech), within=-1.0):
+        pytest.fail("there is nothing to open")
+
+    assert speech.closed.is_set()
+
+
+def test_the_deadline_does_not_end_a_speech_that_has_begun():
+    speech = FakeSpeech("Rain.")
+
+    with opening(FakeModel(speech), within=0.1):
+        time.sleep(0.2)
+
+    assert not speech.closed.is_set()
+
+
+def test_a_caller_who_leaves_while_claude_is_silent_ends_the_call():
+    line, speech = FakeLine(), FakeSpeech(silent=True)
+
+    def leave():
+        line.left = True
+
+    speech._begins = leave
+
+    with pytest.raises(CallerLeft), opening(FakeModel(speech), line=line):
+        pytest.fail("there is nothing to open")
+
+    assert speech.closed.is_set()
+
+
+def test_a_caller_who_leaves_while_claude_refuses_is_not_kept_waiting_for():
+    line = FakeLine()
+    model = FakeModel(FakeSpeech(begins=Overloaded()), FakeSpeech("Rain."))
+
+    line.left = True
+    with pytest.raises(CallerLeft), opening(model, line=line):
+        pytest.fail("there is nothing to open")
+
+    assert len(model.asked) == 1
+
+
+@pytest.mark.parametrize("looks", range(6))
+def test_a_caller_who_leaves_at_any_look_stops_the_tries(looks, monkeypatch):
+    monkeypatch.setattr(module, "FIRST_PAUSE_SECONDS", 0.05)
+    failed = [FakeSpeech(begins=Overloaded()) for _ in range(2)]
+    silent = FakeSpeech(silent=True)
+
+    with pytest.raises(CallerLeft), opening(FakeModel(*failed, silent), line=LeavingLine(looks)):
+        pytest.fail("there is nothing to open")
+
+    assert silent.closed.is_set() == silent.begun.is_set()
+
+
+def test_time_that_runs_out_in_a_pause_is_told_as_such(monkeypatch):
+    monkeypatch.setattr(module, "FIRST_PAUSE_SECONDS", 0.1)
+    clock, model = SystemClock(), FakeModel(FakeSpeech(begins=Overloaded()), FakeSpeech())
+    service = Agentic(model, Models({}, {}), clock)
+    by = time.monotonic() + 0.15
+
+    class Jump:
+        """A machine that sleeps while the pause is under way."""
+
+        def gone(self):
+            if len(model.asked) == 1 and by - time.monotonic() < 0.09:
+                clock.monotonic = lambda: by + 1
+            return False
+
+    with pytest.raises(TimedOut), service.open(PROMPT, KEY, by=by, line=Jump()):
+        pytest.fail("there is nothing to open")
+
+    assert len(model.asked) == 1

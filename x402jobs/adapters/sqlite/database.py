@@ -13,6 +13,8 @@ from weakref import WeakSet
 from x402jobs.domain.errors import StoreUnavailable
 
 BUSY_SECONDS = 5
+FORK_SECONDS = 1
+"""How long a fork waits for a transaction of another thread's."""
 
 
 class Database:
@@ -49,21 +51,24 @@ class Database:
                     connection.execute("ROLLBACK")
                 raise
 
-    def close(self) -> None:
+    def close(self, patience: float = -1) -> None:
         """Let go of the file; the next use opens it again."""
-        handle, self._handle = self._handle, None
-        if handle is not None:
-            with handle.lock:
-                handle.connection.close()
+        handle = self._handle
+        if handle is not None and handle.pid == os.getpid() and handle.lock.acquire(True, patience):
+            self._handle = None
+            handle.connection.close()
+            handle.lock.release()
 
     @contextmanager
     def connection(self) -> Iterator[sqlite3.Connection]:
         """The process's connection, under its lock and outside a transaction."""
         try:
             handle = self._handle
-            if handle is None:
+            if handle is None or handle.pid != os.getpid():
+                if handle is not None:
+                    _inherited.append(handle)
                 # Threads that come here together open one each; the last is kept, all of them work.
-                handle = self._handle = _Handle(self._connect(), Lock())
+                handle = self._handle = _Handle(self._connect(), Lock(), os.getpid())
             with handle.lock:
                 yield handle.connection
         except (sqlite3.Error, OSError) as error:
@@ -92,14 +97,18 @@ class _Handle:
 
     connection: sqlite3.Connection
     lock: Lock
+    pid: int
 
+
+_inherited: list[_Handle] = []
+"""Connections a fork has brought along after all. SQLite forbids a child even to close them."""
 
 _databases: WeakSet[Database] = WeakSet()
 
 
 def _close_all() -> None:
     for database in tuple(_databases):
-        database.close()
+        database.close(FORK_SECONDS)
 
 
 # SQLite counts its locks per process. A child would take an inherited connection's for its own, and

@@ -1,0 +1,117 @@
+"""The order of money, when the store or the clock gets in between."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.conftest import RAIN, Shop, events
+from x402jobs.adapters.sqlite import SqliteLedger
+from x402jobs.blueprints.line import SocketLine
+from x402jobs.domain.errors import StoreUnavailable
+from x402jobs.domain.execution import State
+from x402jobs.settings import Settings
+
+Away = Callable[..., None]
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return replace(settings, first_content_seconds=0.5, log_level="ERROR")
+
+
+@pytest.fixture
+def away(monkeypatch: pytest.MonkeyPatch) -> Away:
+    """The store cannot write these states; none of them: it is back."""
+    claim, swap = SqliteLedger.claim, SqliteLedger.swap
+
+    def at(*states: State) -> None:
+        def failing_claim(self: SqliteLedger, row: Any) -> Any:
+            if State.CLAIMED in states:
+                raise StoreUnavailable()
+            return claim(self, row)
+
+        def failing_swap(self: SqliteLedger, before: Any, after: Any, **kept: Any) -> None:
+            if after.state in states:
+                raise StoreUnavailable()
+            swap(self, before, after, **kept)
+
+        monkeypatch.setattr(SqliteLedger, "claim", failing_claim)
+        monkeypatch.setattr(SqliteLedger, "swap", failing_swap)
+
+    return at
+
+
+def present(shop: Shop, payment: dict[str, str]) -> tuple[int, str]:
+    reply = shop.client.post(shop.url, json=RAIN, headers=payment, buffered=True)
+    if reply.status_code == 200:
+        return 200, str(events(reply)[-1]["type"])
+    assert reply.json is not None
+    return reply.status_code, str(reply.json["code"])
+
+
+def states(shop: Shop) -> list[tuple[str, int]]:
+    return [(row["state"], row["attempt"]) for row in shop.rows()]
+
+
+def test_without_a_store_nothing_is_claimed_and_nobody_is_asked(shop: Shop, away: Away) -> None:
+    payment = shop.payment()
+    away(State.CLAIMED)
+
+    assert present(shop, payment) == (503, "STORE_UNAVAILABLE")
+
+    assert (states(shop), shop.claude.calls, shop.ledger.transfers()) == ([], [], [])
+    away()
+    assert present(shop, payment) == (200, "done")
+
+
+def test_no_money_moves_before_the_ledger_says_that_it_may(shop: Shop, away: Away) -> None:
+    payment = shop.payment()
+    away(State.SETTLING)
+
+    assert present(shop, payment) == (503, "STORE_UNAVAILABLE")
+
+    assert (states(shop), shop.ledger.transfers()) == ([("released", 1)], [])
+    away()
+    assert present(shop, payment) == (200, "done")
+
+
+def test_money_that_moved_and_was_not_written_down_is_never_asked_for_again(
+    shop: Shop, away: Away
+) -> None:
+    payment = shop.payment()
+    away(State.SETTLED)
+
+    assert present(shop, payment) == (503, "SETTLEMENT_UNKNOWN")
+    away()
+    assert present(shop, payment) == (503, "SETTLEMENT_UNKNOWN")
+
+    assert (states(shop), len(shop.ledger.transfers())) == ([("settling", 1)], 1)
+
+
+def test_a_row_that_cannot_be_released_stays_claimed(shop: Shop, away: Away) -> None:
+    """The caller hears what went wrong; recovery will release the row."""
+    payment = shop.payment()
+    shop.claude.script({"status": 401})
+    away(State.RELEASED)
+
+    assert present(shop, payment) == (502, "INVALID_API_KEY")
+    away()
+    assert present(shop, payment) == (409, "IN_PROGRESS")
+
+    assert (states(shop), shop.ledger.transfers()) == ([("claimed", 1)], [])
+
+
+def test_nothing_is_settled_after_the_deadline(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that stood still between Claude's first words and the money."""
+    payment = shop.payment()
+    look = SocketLine.still_there
+    monkeypatch.setattr(SocketLine, "still_there", lambda self: time.sleep(0.6))
+
+    assert present(shop, payment) == (504, "TIMEOUT")
+
+    assert (states(shop), shop.ledger.transfers()) == ([("released", 1)], [])
+    monkeypatch.setattr(SocketLine, "still_there", look)
+    assert present(shop, payment) == (200, "done")

@@ -1,0 +1,145 @@
+"""A log line says ids, states and numbers, and never a key, a prompt or an answer."""
+
+import json
+import logging
+
+import pytest
+import structlog
+
+from x402jobs.logs import FIELDS, configure_logs
+
+CANARY = "sk-ant-canary"
+VENDORS = ["anthropic", "httpx", "httpx2", "httpcore", "httpcore2", "x402", "web3"]
+
+
+@pytest.fixture(autouse=True)
+def as_they_were():
+    """Logging belongs to the whole process: leave it as it was found."""
+    loggers = [logging.getLogger(name) for name in (None, "x402jobs", "gunicorn.error", *VENDORS)]
+    before = [(each.level, each.handlers[:], each.filters[:]) for each in loggers]
+    yield
+    for each, (level, handlers, filters) in zip(loggers, before, strict=True):
+        each.setLevel(level)
+        each.handlers[:], each.filters[:] = handlers, filters
+
+
+@pytest.fixture
+def lines(capsys):
+    """What has been written to standard error, read as JSON line by line."""
+    configure_logs("DEBUG")
+
+    def read():
+        written = capsys.readouterr()
+        assert written.out == ""
+        return [json.loads(line) for line in written.err.splitlines()]
+
+    return read
+
+
+def test_a_line_is_one_json_object(lines):
+    structlog.get_logger("x402jobs.services.runs").info("run_ended", execution_id="e1", state="x")
+
+    (line,) = lines()
+    assert line.pop("timestamp").endswith("Z")
+    assert line == {
+        "event": "run_ended",
+        "level": "info",
+        "logger": "x402jobs.services.runs",
+        "execution_id": "e1",
+        "state": "x",
+    }
+
+
+@pytest.mark.parametrize("name", ["prompt", "key", "answer", "payment", "headers", "exc", "stack"])
+def test_a_field_that_is_not_listed_is_dropped(lines, name):
+    structlog.get_logger("x402jobs").warning("refused", **{name: CANARY}, code="X")
+
+    (line,) = lines()
+    assert CANARY not in json.dumps(line)
+    assert line["code"] == "X"
+    assert set(line) <= FIELDS
+
+
+def test_an_exception_is_told_by_its_kind_and_place_and_never_by_its_text(lines):
+    log = structlog.get_logger("x402jobs")
+    try:
+        json.loads(f'{{"{CANARY}": ')
+    except ValueError as error:
+        log.exception("broke")
+        log.error("broke", exc_info=error)
+
+    once, again = lines()
+    for line in (once, again):
+        assert CANARY not in json.dumps(line)
+        assert line["exception_type"] == "JSONDecodeError"
+        assert line["exception_place"].endswith(" raw_decode")
+
+
+def test_an_exception_that_was_never_raised_has_no_place(lines):
+    structlog.get_logger("x402jobs").error("broke", exc_info=ValueError(CANARY))
+    structlog.get_logger("x402jobs").error("broke", exc_info=False)
+
+    raised, without = lines()
+    assert raised["exception_type"] == "ValueError"
+    assert "exception_place" not in raised
+    assert "exception_type" not in without
+
+
+@pytest.mark.parametrize(
+    "vendor", [f"{name}{below}" for name in VENDORS for below in ("", "._base")]
+)
+def test_a_vendor_says_nothing_below_a_warning_and_then_only_its_name(lines, vendor):
+    log = logging.getLogger(vendor)
+    log.debug("Request options: %s", {"api_key": CANARY})
+    log.info("HTTP Request: %s", CANARY)
+    assert lines() == []
+
+    log.warning("Retrying with key %s", CANARY)
+    log.error(CANARY, exc_info=ValueError(CANARY))
+
+    assert lines() == [
+        {"event": "vendor_log", "logger": vendor, "level": "warning"},
+        {"event": "vendor_log", "logger": vendor, "level": "error"},
+    ]
+
+
+def test_the_level_decides_what_is_written(capsys):
+    configure_logs("WARNING")
+    log = structlog.get_logger("x402jobs.services")
+    log.debug("quiet")
+    log.info("quiet")
+    log.warning("loud")
+
+    assert [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()] == ["loud"]
+
+
+def test_configuring_twice_writes_each_line_once(lines):
+    configure_logs("DEBUG")
+
+    structlog.get_logger("x402jobs").info("once")
+
+    assert [line["event"] for line in lines()] == ["once"]
+
+
+@pytest.mark.parametrize(
+    ("message", "begins"),
+    [
+        ("Invalid request from ip=%s: %s", "Invalid request"),
+        ("Error handling request %s", "Error handling request"),
+        ("Socket error processing request. %s", "Socket error"),
+    ],
+)
+def test_a_request_the_server_cannot_read_is_not_written_down(lines, message, begins):
+    log = logging.getLogger("gunicorn.error")
+    handler = logging.StreamHandler()
+    log.addHandler(handler)
+    arguments = (CANARY,) * message.count("%s")
+    heard = []
+    handler.emit = lambda record: heard.append(handler.format(record))
+
+    log.warning(message, *arguments)
+    log.warning(message, *arguments, exc_info=(ValueError, ValueError(CANARY), None))
+    log.warning("Worker exiting (pid: %s)", 5)
+
+    assert heard == [f"{begins}: malformed", f"{begins}: ValueError", "Worker exiting (pid: 5)"]
+    assert CANARY not in json.dumps(lines())
