@@ -1,7 +1,9 @@
 """A log line says ids, states and numbers, and never a key, a prompt or an answer."""
 
+import io
 import json
 import logging
+from contextlib import redirect_stderr
 
 import pytest
 import structlog
@@ -23,17 +25,29 @@ def as_they_were():
         each.handlers[:], each.filters[:] = handlers, filters
 
 
+class Written:
+    """What is written to standard error, once logs have been configured to go there."""
+
+    def __init__(self) -> None:
+        self._stream = io.StringIO()
+
+    def configure(self, level):
+        with redirect_stderr(self._stream):
+            configure_logs(level)
+
+    def __call__(self):
+        """The lines since the last look, each read as JSON."""
+        said = [json.loads(line) for line in self._stream.getvalue().splitlines()]
+        self._stream.seek(0)
+        self._stream.truncate()
+        return said
+
+
 @pytest.fixture
-def lines(capsys):
-    """What has been written to standard error, read as JSON line by line."""
-    configure_logs("DEBUG")
-
-    def read():
-        written = capsys.readouterr()
-        assert written.out == ""
-        return [json.loads(line) for line in written.err.splitlines()]
-
-    return read
+def lines():
+    written = Written()
+    written.configure("DEBUG")
+    return written
 
 
 def test_a_line_is_one_json_object(lines):
@@ -103,18 +117,18 @@ def test_a_vendor_says_nothing_below_a_warning_and_then_only_its_name(lines, ven
     ]
 
 
-def test_the_level_decides_what_is_written(capsys):
-    configure_logs("WARNING")
+def test_the_level_decides_what_is_written(lines):
+    lines.configure("WARNING")
     log = structlog.get_logger("x402jobs.services")
     log.debug("quiet")
     log.info("quiet")
     log.warning("loud")
 
-    assert [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()] == ["loud"]
+    assert [line["event"] for line in lines()] == ["loud"]
 
 
 def test_configuring_twice_writes_each_line_once(lines):
-    configure_logs("DEBUG")
+    lines.configure("DEBUG")
 
     structlog.get_logger("x402jobs").info("once")
 

@@ -47,7 +47,9 @@ def _url(value: str) -> str:
 
 def _public_url(value: str) -> str:
     parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/"):
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
         raise ValueError
     return value.rstrip("/")
 

@@ -7,11 +7,13 @@ import subprocess
 import sys
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from threading import Thread
 
 import pytest
 
 from tests.contract.conftest import CLAIM_KEY, HAIKU, SqliteWorker, bought, earlier, walked
+from x402jobs.adapters.sqlite import Database
 from x402jobs.domain.errors import StoreUnavailable
 from x402jobs.domain.execution import State
 
@@ -292,3 +294,24 @@ def test_what_a_child_writes_after_its_parent_has_closed_is_not_lost(worker, dat
     assert earlier(worker).state is State.RELEASED
     with raw(data) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_a_close_that_is_put_off_leaves_no_lock_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """gevent's `os.close` may close later; the second opening would wait for the first's lock."""
+    put_off: list[int] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "close", put_off.append)
+        stores = [Database(tmp_path / name, "CREATE TABLE t (x);") for name in ("one", "two")]
+        opening = [Thread(target=store.read, args=["SELECT * FROM t"]) for store in stores]
+        for each in opening:
+            each.daemon = True
+            each.start()
+            each.join(5)
+
+    for descriptor in put_off:
+        os.close(descriptor)
+    assert not any(each.is_alive() for each in opening)
+    for store in stores:
+        store.close()

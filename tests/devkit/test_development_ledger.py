@@ -221,7 +221,9 @@ def test_a_ledger_opened_before_a_fork_works_on_both_sides(ledger):
     child = multiprocessing.get_context("fork").Process(
         target=_spend_inherited, args=(ledger, from_ada(2))
     )
-    with ledger._database.connection():  # as if another thread were busy: the child inherits a lock nobody frees
+    with (
+        ledger._database.connection()
+    ):  # as if another thread were busy: the child inherits a lock nobody frees
         child.start()
         child.join(10)
     child.kill()

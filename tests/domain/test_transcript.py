@@ -27,7 +27,7 @@ def in_threads(*works):
         except BaseException as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=guarded, args=[work]) for work in works]
+    threads = [threading.Thread(target=guarded, args=[work], daemon=True) for work in works]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -37,8 +37,13 @@ def in_threads(*works):
         raise failure
 
 
-def heard(transcript, silence=PATIENT):
-    return list(transcript.follow(silence))
+def heard(transcript):
+    """All that a follower hears; a long silence is a word that rang for nobody."""
+    said = []
+    for each in transcript.follow(PATIENT):
+        assert each is not None, said
+        said.append(each)
+    return said
 
 
 def test_what_was_said_before_is_heard_in_one_piece_and_then_the_end():
@@ -94,9 +99,68 @@ def test_words_wake_a_follower_at_once_and_not_at_the_end_of_the_silence():
         time.sleep(0.05)
         transcript.close(END)
 
-    in_threads(speak, lambda: said.extend(transcript.follow(PATIENT)))
+    in_threads(speak, lambda: said.extend(heard(transcript)))
 
     assert said == ["a", END]
+
+
+MOMENTS = [
+    "before the bell is silenced",
+    "after the bell is silenced",
+    "before the ending is read",
+    "after the ending is read",
+    "before waiting",
+]
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("nth", [1, 2])
+def test_what_is_said_at_any_moment_of_a_followers_look_is_heard(monkeypatch, moment, nth):
+    """The two threads' steps in every order that matters."""
+    counts = dict.fromkeys(MOMENTS, 0)
+
+    def now(here):
+        counts[here] += 1
+        if here == moment and counts[here] == nth:
+            transcript.write("last words")
+            transcript.close(END)
+
+    class Bell:
+        rung = False
+
+        def set(self):
+            self.rung = True
+
+        def clear(self):
+            now("before the bell is silenced")
+            self.rung = False
+            now("after the bell is silenced")
+
+        def wait(self, silence):
+            now("before waiting")
+            assert self.rung or "last" not in transcript.text, "nobody rang for the last words"
+            return self.rung
+
+    class Watched(Transcript):
+        @property
+        def ending(self):
+            now("before the ending is read")
+            ending = self.__dict__["ending"]
+            now("after the ending is read")
+            return ending
+
+        @ending.setter
+        def ending(self, ending):
+            self.__dict__["ending"] = ending
+
+    monkeypatch.setattr("x402jobs.domain.transcript.Event", Bell)
+    transcript = Watched()
+    transcript.write("first words, ")
+
+    *said, ending = transcript.follow(PATIENT)
+
+    assert "".join(filter(None, said)) == "first words, last words"
+    assert ending is END
 
 
 @pytest.mark.parametrize("leave", ["before listening", "while listening", "at the end"])
@@ -150,9 +214,9 @@ def test_in_300_rounds_nothing_is_lost_or_said_twice():
 
         def follow(wait, transcript=transcript, words=words):
             time.sleep(wait)
-            said = [each for each in transcript.follow(PATIENT) if each is not None]
-            assert "".join(said[:-1]) == "".join(words)
-            assert said[-1] is END
+            *said, ending = heard(transcript)
+            assert "".join(said) == "".join(words)
+            assert ending is END
 
         waits = [0, 0, seeded.choice([0, 0.0005]), seeded.choice([0, 0.002])]
         in_threads(speak, *(lambda wait=wait: follow(wait) for wait in waits))

@@ -37,7 +37,7 @@ PAID = Execution(
 UNPAID = replace(
     PAID, kind=Kind.FREE, state=State.CLAIMED, payer=None, network=None, amount=0, transaction=None
 )
-PATIENT = 20.0
+PATIENT = 10.0
 
 
 class Shop:
@@ -74,8 +74,12 @@ def shop(monkeypatch):
 
 
 def heard(follower):
-    *said, ending = follower.events(PATIENT)
-    return "".join(said), ending
+    said = []
+    for event in follower.events(PATIENT):
+        assert event is not None, "a run that does not end"
+        said.append(event)
+    *texts, ending = said
+    return "".join(texts), ending
 
 
 def waiting():

@@ -124,6 +124,9 @@ def _alone_in(directory: Path) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
+        # Closing alone would do, but gevent's `os.close` may put it off to another greenlet's turn,
+        # and the next opening here would then wait for ever, on a lock that is our own.
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
 
 
