@@ -75,6 +75,9 @@ def demo(
             if not as_json:
                 _go_on(running, data)
             _serve(running)
+    except KeyboardInterrupt:
+        if not no_call:  # the call was to be seen to its end
+            raise
     except DemoError as error:
         complain(str(error))
         context.exit(1)
