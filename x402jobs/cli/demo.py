@@ -56,11 +56,10 @@ def demo(
         raise click.UsageError("--once and --no-call exclude each other.")
     if as_json and not no_call:
         raise click.UsageError("--json goes with --no-call.")
-    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(each, _interrupt)
-
     from x402jobs.devkit.demo import Demo, DemoError
 
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, _interrupt)  # not during the imports: until here there is no child
     key = os.environ.get("ANTHROPIC_API_KEY")
     try:
         with Demo(data, port, claude_key=Secret(key) if key else None) as running:
