@@ -1,4 +1,4 @@
-"""How gunicorn serves x402jobs. Facts behind the numbers: docs/operations.md."""
+"""How gunicorn serves x402jobs."""
 
 import os
 

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import signal
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -111,6 +112,12 @@ def events(reply: TestResponse | bytes) -> list[dict[str, Any]]:
 def text_of(said: list[dict[str, Any]]) -> str:
     """The answer that text events make."""
     return "".join(event["content"] for event in said if event["type"] == "text")
+
+
+def pytest_configure() -> None:
+    """A run in the background is started deaf to Ctrl-C, and so would every child of it be."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,7 @@ from x402jobs.domain.errors import (
 )
 from x402jobs.domain.execution import Execution, State
 from x402jobs.domain.listing import Listing, StoredTemplate
+from x402jobs.domain.networks import Network
 from x402jobs.domain.payment import Payment, PaymentRequirements
 from x402jobs.domain.prompt_template import Prompt
 from x402jobs.domain.secret import Secret
@@ -113,7 +114,7 @@ class FakeFacilitator:
     asked: list[str] = field(default_factory=list)
     at_settling: Callable[[], None] = lambda: None
 
-    def signer(self, payment: Payment, requirements: PaymentRequirements) -> str | None:
+    def signer(self, payment: Payment, network: Network) -> str | None:
         return payment.authorization.payer if self.signer_is == "the payer" else self.signer_is
 
     def verify(self, payment: Payment, requirements: PaymentRequirements) -> Verified | Refused:

@@ -81,6 +81,10 @@ def test_the_play_money_in_the_readme_is_the_one_we_use() -> None:
     assert DEVELOPMENT.id in README
 
 
+def test_the_readme_is_finished() -> None:
+    assert "@@" not in README
+
+
 def test_every_page_the_readme_names_is_there() -> None:
     for page in re.findall(r"`(docs/[^`]+|\.env\.example)`|\]\(([A-Z]+\.md)\)", README):
         assert (ROOT / (page[0] or page[1])).exists(), page

@@ -17,6 +17,8 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     settings = settings or Settings.from_env()
     configure_logs(settings.log_level)
     app = Flask("x402jobs", static_folder=None)
+    # A doubled slash would be answered with a redirect to whatever Host the request named.
+    app.url_map.merge_slashes = False
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask's own provider has it
     app.config["HEARTBEAT_SECONDS"] = settings.heartbeat_seconds
     app.extensions["x402jobs"] = services or build_services(settings)

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from x402jobs.domain.execution import Execution
 from x402jobs.domain.listing import Listing, StoredTemplate
+from x402jobs.domain.networks import Network
 from x402jobs.domain.payment import Payment, PaymentRequirements
 from x402jobs.domain.prompt_template import Prompt
 from x402jobs.domain.secret import Secret
@@ -229,10 +230,10 @@ class Unknown:
 class Facilitator(Protocol):
     """Whoever verifies and settles payments, in the x402 specification's sense."""
 
-    def signer(self, payment: Payment, requirements: PaymentRequirements) -> str | None:
+    def signer(self, payment: Payment, network: Network) -> str | None:
         """The lower-case address whose key made the signature, or None when it is not one.
 
-        Computed here, from the token's own EIP-712 domain; nobody is asked.
+        Computed here, under the EIP-712 domain of the network's token; nobody is asked.
         """
         ...
 

@@ -397,7 +397,7 @@ def test_a_free_run_that_cannot_start_is_still_owed(
     body = refused(reply, 502, "INVALID_API_KEY")
     assert body["error"] == "Execution failed"
     assert body["receipt"] == broken[-1]["receipt"]
-    assert body["credit"] == {"amountUsdc": "0.01", "rerunsLeft": 2}
+    assert body["credit"] == {"amountUsdc": "0.01", "rerunsLeft": 3}
     assert (the_row(shop)["state"], the_row(shop)["code"]) == ("refund_due", "INVALID_API_KEY")
     assert watched.asked == []
 
@@ -629,3 +629,43 @@ def test_two_different_payments_are_two_rows(shop: Shop) -> None:
 
     assert len(shop.rows()) == len(shop.claude.calls) == 2
     assert sum(transfer.value for transfer in shop.ledger.transfers()) == 2 * PRICE
+
+
+def test_a_claude_that_stays_away_does_not_eat_the_free_runs(shop: Shop) -> None:
+    payment, _ = bought(shop, BROKEN)
+
+    for _ in range(4):
+        shop.claude.script({"status": 401})
+        refused(present(shop, payment), 502, "INVALID_API_KEY")
+    shop.claude.script(WORDS)
+    said = events(present(shop, payment))
+
+    assert said[-1]["type"] == "done"
+    assert (the_row(shop)["reruns"], the_row(shop)["attempt"]) == (1, 6)
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["DELETE FROM x402_payout_addresses", "UPDATE x402_resources SET price_usdc = 0"],
+    ids=["no payout address any more", "free of charge by now"],
+)
+def test_a_debt_is_paid_whatever_the_template_asks_for_now(shop: Shop, change: str) -> None:
+    payment, broken = bought(shop, BROKEN)
+    shop.query(change)
+    shop.claude.script(WORDS)
+
+    said = events(present(shop, payment))
+
+    assert (said[-1]["type"], said[-1]["receipt"]) == ("done", broken[-1]["receipt"])
+    assert the_row(shop)["state"] == "completed"
+
+
+def test_parameters_that_cannot_be_read_shut_the_shop_but_not_what_was_bought(shop: Shop) -> None:
+    payment, said = bought(shop)
+    shop.query("UPDATE x402_resources SET pt_parameters = 'not JSON'")
+
+    again = present(shop, payment)
+    unpaid = shop.client.post(shop.url, json=RAIN)
+
+    assert text_of(events(again)) == text_of(said)
+    refused(unpaid, 503, "TEMPLATE_UNAVAILABLE")

@@ -367,13 +367,14 @@ PAID = {
         (302, {"Location": "http://127.0.0.1:9/"}, b"", 1, "status 302"),
         (402, {}, b"pay me", 3, "no offer"),
         (409, {}, b'{"error":"Twice.","code":"CONFLICT"}', 4, "Twice. (CONFLICT)"),
-        (409, {"Retry-After": "2"}, b'{"error":"W","code":"IN_PROGRESS"}', 5, "may have been"),
-        (503, {"Retry-After": "5"}, b'{"error":"W","code":"SETTLEMENT_UNKNOWN"}', 5, "new one"),
+        (409, {"Retry-After": "2"}, b'{"error":"W","code":"IN_PROGRESS"}', 6, "may have been"),
+        (503, {"Retry-After": "5"}, b'{"error":"W","code":"SETTLEMENT_UNKNOWN"}', 6, "new one"),
         (502, {}, b'{"error":"Broke.","code":"NETWORK_ERROR"}', 5, "Broke."),
         (502, {}, b"<h1>Bad gateway", 1, "status 502"),
         (410, {}, b'{"error":"Gone.","receipt":{"paidUsdc":"0.01"}}', 6, "0.01 USDC"),
         (500, {}, b'{"error":"Execution failed","message":"Oh."}', 1, "Oh."),
         (400, {}, b'{"error":{"odd":1},"code":7}', 4, "status 400"),
+        (503, {}, b'{"error":"No.","code":[],"receipt":"x","credit":1}', 5, "No."),
     ],
 )
 def test_every_ending_has_its_exit_code(

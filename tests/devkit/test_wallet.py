@@ -104,7 +104,7 @@ def test_a_signed_header_is_a_payment_of_this_quote(wallet):
 
     assert payment.authorization.payer == wallet.address
     assert payment.misfit(asked, time.time()) is None
-    assert X402Facilitator([]).signer(payment, asked) == wallet.address
+    assert X402Facilitator([]).signer(payment, asked.network) == wallet.address
 
 
 def test_every_signing_is_a_new_payment(wallet):

@@ -429,3 +429,22 @@ def test_an_ending_without_a_time_is_long_past(shop):
 def test_a_resume_token_is_a_signature_over_the_execution(shop):
     assert shop.runs.resume_token(PAID) == "signed resume e1"
     assert shop.runs.resume_token(replace(PAID, id="e2")) == "signed resume e2"
+
+
+def test_a_run_that_cannot_begin_leaves_nobody_waiting_for_it(monkeypatch):
+    shop = Shop(monkeypatch)
+
+    class NoThread:
+        def __init__(self, **_):
+            pass
+
+        def start(self):
+            raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "Thread", NoThread)
+        with pytest.raises(RuntimeError):
+            shop.start(FakeSpeech("never told"))
+
+    with pytest.raises(InProgress):
+        shop.runs.again(PAID)

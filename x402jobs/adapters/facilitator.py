@@ -91,8 +91,8 @@ class X402Facilitator:
         self._networks = [network.id for network in networks]
         register_exact_evm_server(self._server, self._networks)
 
-    def signer(self, payment: Payment, requirements: PaymentRequirements) -> str | None:
-        return recover(payment.authorization, payment.signature, requirements.network)
+    def signer(self, payment: Payment, network: Network) -> str | None:
+        return recover(payment.authorization, payment.signature, network)
 
     def verify(self, payment: Payment, requirements: PaymentRequirements) -> Verified | Refused:
         try:

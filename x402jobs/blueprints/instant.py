@@ -27,8 +27,8 @@ def look_at_template(username: str, slug: str) -> Response:
     prompt = services.templates.fill(template, call)
     services.integrations.claude_key(listing, template)
     services.agentic.prepare(prompt)
-    with services.paygate.admit(template, listing, call, owner_test=False):
-        return Response(content_type=sse.CONTENT_TYPE, headers=sse.headers_of(paid=False))
+    services.paygate.ask(template, listing)
+    return Response(content_type=sse.CONTENT_TYPE, headers=sse.headers_of(paid=False))
 
 
 @bp.route(DOOR, methods=["GET", "POST"], provide_automatic_options=False)

@@ -33,7 +33,8 @@ def read_call(request: Request, began: float) -> Call:
         payment=None if looks_only or wish is not None else read_payment(request.headers),
         owner_test=None if looks_only else wish,
         bare=not values and not request.query_string,
-        address=request.remote_addr or "",
+        # Behind a unix socket there is no peer; the proxy in front of it overwrites this header.
+        address=request.remote_addr or request.headers.get("X-Real-IP", ""),
         began=began,
     )
 

@@ -36,7 +36,7 @@ class Exit(IntEnum):
     UNFINISHED = 6
 
 
-RECOVERABLE = frozenset({"IN_PROGRESS", "NETWORK_ERROR", "EMPTY_ANSWER"})
+RECOVERABLE = frozenset({"NETWORK_ERROR", "EMPTY_ANSWER"})
 """The recoverable codes of spec/wire.md whose status alone does not say so."""
 IN_THE_AIR = frozenset({"IN_PROGRESS", "SETTLEMENT_UNKNOWN"})
 """The codes after which the payment just sent may have been taken, or be taken yet."""
@@ -122,7 +122,7 @@ def call(
       3  not paid: over --max-usd, nothing this wallet can pay with, or payment refused
       4  the request was refused
       5  not now; the same command may succeed later
-      6  paid, but the answer did not finish; receipt and credit are printed
+      6  paid, or perhaps paid, and no whole answer; a receipt or credit is printed
     130  interrupted
 
     A credit is used by sending the same payment again. This command keeps no payment: each run
@@ -165,6 +165,7 @@ def _buy(session: "Session", url: str, values: Mapping[str, str], cap: int, show
             "The connection broke after the payment was sent; it may have been taken. "
             "Running this command again signs a new one."
         )
+        return Exit.UNFINISHED
     except requests.Timeout:
         complain(f"{urlsplit(url).netloc} did not answer in time.")
     except requests.RequestException:
@@ -222,28 +223,28 @@ def _read(response: "Response", show: Show) -> Exit:
         pass  # judged below: no ending has arrived
     if show is _words:
         click.echo()
-    receipt = ending.get("receipt") or receipt_of(response.headers)
+    receipt = _object(ending, "receipt") or receipt_of(response.headers)
     if ending.get("type") == "done":
         _print_receipt(receipt)
         return Exit.ANSWERED
     _explain(
-        ending.get("message") or "The connection broke before the answer's end.",
+        str(ending.get("message") or "The connection broke before the answer's end."),
         ending.get("code"),
         response.headers.get("X-Request-Id"),
     )
     if receipt:
-        return _unfinished(receipt, ending.get("credit"))
+        return _unfinished(receipt, _object(ending, "credit"))
     return Exit.LATER if ending.get("recoverable") else Exit.FAILED
 
 
 def _refused(response: "Response") -> Exit:
     """Explain a reply that is no answer."""
     status, body = response.status_code, parse(response.content)
-    code = body.get("code")
+    code = str(body.get("code"))
     sentence = body.get("message") or body.get("error")
     _explain(
         sentence if isinstance(sentence, str) else f"The server answered with status {status}.",
-        code,
+        body.get("code"),
         body.get("requestId") or response.headers.get("X-Request-Id"),
     )
     wait = response.headers.get("Retry-After")
@@ -253,13 +254,20 @@ def _refused(response: "Response") -> Exit:
         click.echo(
             "The payment may have been taken. Running this command again signs a new one.", err=True
         )
-    elif body.get("receipt"):
-        return _unfinished(body["receipt"], body.get("credit"))
+        return Exit.UNFINISHED
+    if receipt := _object(body, "receipt"):
+        return _unfinished(receipt, _object(body, "credit"))
     if status == 402:
         return Exit.NOT_PAID
     if status in (429, 503, 504) or code in RECOVERABLE:
         return Exit.LATER
     return Exit.REFUSED if 400 <= status < 500 else Exit.FAILED
+
+
+def _object(body: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
+    """A member that is an object; None for anything else a stranger's server may send."""
+    value = body.get(name)
+    return value if isinstance(value, dict) else None
 
 
 def _unfinished(receipt: Mapping[str, Any], credit: Mapping[str, Any] | None) -> Exit:

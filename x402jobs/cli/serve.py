@@ -26,6 +26,8 @@ def serve(bind: str, data: Path) -> None:
     """Serve the embedded store with gunicorn, configured by the environment (.env.example)."""
     from x402jobs import server
 
+    if bind.startswith("unix:"):
+        bind = f"unix:{Path(bind.removeprefix('unix:')).absolute()}"
     environment = {**os.environ, "X402JOBS_BIND": bind, "X402JOBS_DATA": str(data.absolute())}
     if not environment.get("PUBLIC_URL") and not bind.startswith("unix:"):
         environment["PUBLIC_URL"] = server.url_of(bind)

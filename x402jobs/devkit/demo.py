@@ -7,7 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -113,22 +113,22 @@ class Demo:
         self.wallet = Wallet.open(self.data / "wallet.key")
         self.creator_wallet = Wallet.open(self.data / f"{CREATOR}.key")
         self.creator_id = wiring.catalogue(self.settings).add_user(CREATOR)
-        services = wiring.build_services(self.settings)
-        services.integrations.save_claude_key(
-            self.creator_id, self._claude_key or Secret("sk-stand-in")
-        )
-        services.integrations.save_pay_to(self.creator_id, self.creator_wallet.address)
-        services.templates.publish(
-            self.creator_id,
-            CREATOR,
-            SLUG,
-            name="Haiku",
-            description="A haiku about a topic of your choice.",
-            price=PRICE,
-            system_prompt=SYSTEM_PROMPT,
-            parameters=[{"name": "topic", "description": "What the haiku is about."}],
-            max_tokens=1024,
-        )
+        with closing(wiring.build_services(self.settings)) as services:
+            services.integrations.save_claude_key(
+                self.creator_id, self._claude_key or Secret("sk-stand-in")
+            )
+            services.integrations.save_pay_to(self.creator_id, self.creator_wallet.address)
+            services.templates.publish(
+                self.creator_id,
+                CREATOR,
+                SLUG,
+                name="Haiku",
+                description="A haiku about a topic of your choice.",
+                price=PRICE,
+                system_prompt=SYSTEM_PROMPT,
+                parameters=[{"name": "topic", "description": "What the haiku is about."}],
+                max_tokens=1024,
+            )
 
     @contextmanager
     def _serving(

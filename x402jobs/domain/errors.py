@@ -262,7 +262,7 @@ class EmptyAnswer(ModelError):
     """Claude ended without saying anything."""
 
     code, recoverable = "EMPTY_ANSWER", True
-    sentence = "Claude gave no answer. Nothing was charged. Please try again."
+    sentence = "Claude gave no answer. Please try again."
 
 
 class Truncated(ModelError):

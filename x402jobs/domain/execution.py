@@ -91,6 +91,10 @@ class Execution:
         ending = State.REFUND_DUE if self.kind is Kind.PAID else State.RELEASED
         return self.become(ending, code=code, ended_at=now, **facts)
 
+    def forgo(self, code: str, now: float) -> "Execution":
+        """Given back, paid for, before Claude had said a word: the debt keeps its re-run."""
+        return replace(self.fail(code, now), reruns=max(0, self.reruns - 1))
+
     def rerun(self, worker: str, now: float) -> "Execution":
         """A debt taken up again: the same payment runs once more, and settles nothing."""
         if self.state is not State.REFUND_DUE or self.reruns >= MAX_RERUNS:

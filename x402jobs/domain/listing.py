@@ -1,15 +1,13 @@
 """What one look into the store tells about a call: the template, its shop, and what came before."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from x402jobs.domain.execution import Execution
 
 
 @dataclass(frozen=True)
 class StoredTemplate:
-    """A template as it rests: the prompt sealed, the parameters not looked at yet."""
+    """A template as it rests: the prompt sealed, the parameters JSON nobody has looked at yet."""
 
     id: str
     version: int
@@ -20,7 +18,7 @@ class StoredTemplate:
     description: str
     price: int
     sealed_prompt: str = field(repr=False)
-    parameters: Sequence[Mapping[str, Any]]
+    parameters: str
     model: str
     max_tokens: int
     allows_user_message: bool

@@ -43,12 +43,14 @@ FOR_EVER = 2**63 - 1
 
 log = structlog.get_logger(__name__)
 
+ASK = "Payment required: send it as PAYMENT-SIGNATURE."
+
 
 @dataclass
 class Admission:
     """Somebody let in: their row, and until when everything before the answer has to be done.
 
-    `deadline` is in monotonic seconds. `payment` and `quote` are None when nothing is to be paid.
+    `deadline` is in monotonic seconds; `payment` and `quote` are None when nothing is to settle.
     """
 
     execution: Execution
@@ -93,8 +95,7 @@ class Paygate:
         earlier, payment = listing.earlier, call.payment
         if earlier is None or payment is None or earlier.state is State.RELEASED:
             return None
-        asked = PaymentRequirements(NETWORKS[payment.network], earlier.amount, payment.pay_to)
-        if not self._is_signed(payment, asked):
+        if not self._is_signed(payment, NETWORKS[payment.network]):
             return None
         if earlier.state is State.SETTLING:
             raise SettlementUnknown(execution=earlier)
@@ -112,6 +113,11 @@ class Paygate:
                 execution=earlier,
             )
         return earlier
+
+    def ask(self, template: PromptTemplate, listing: Listing) -> None:
+        """What somebody who only looks is told: raises PaymentRequired for a priced template."""
+        if template.price:
+            raise PaymentRequired(ASK, self._quote(template, listing))
 
     @contextmanager
     def admit(
@@ -136,9 +142,11 @@ class Paygate:
         Returns the execution that may run. Raises SettlementUnknown when the money may have moved
         (the row stays `settling`), PaymentRequired when it definitely did not.
         """
+        opened = replace(admission.execution, opened_at=self._clock.now())
         payment, quote = admission.payment, admission.quote
-        if payment is None or quote is None or admission.execution.state is not State.CLAIMED:
-            return admission.execution
+        if payment is None or quote is None:
+            return opened
+        admission.execution = opened
         if self._clock.monotonic() >= admission.deadline:
             raise TimedOut()
         asked = json.dumps(payment.as_json(quote.requirements))
@@ -160,7 +168,11 @@ class Paygate:
     def _enter(
         self, template: PromptTemplate, listing: Listing, call: Call, owner_test: bool
     ) -> Admission:
-        """The caller's row: claimed, taken up from a debt, or unpaid and in memory only."""
+        """The caller's row: taken up from a debt, unpaid and in memory only, or claimed."""
+        if (debt := self._debt(listing, call)) is not None:
+            owed = debt.rerun(self._worker, call.began)
+            self._ledger.swap(debt, owed)
+            return Admission(owed, self._clock.monotonic() + self._first_content_seconds)
         fresh = Execution(
             id=str(uuid.uuid4()),
             kind=Kind.OWNER_TEST if owner_test else Kind.PAID if template.price else Kind.FREE,
@@ -171,28 +183,31 @@ class Paygate:
             worker=self._worker,
             created_at=call.began,
         )
-        patience = self._first_content_seconds
+        if fresh.kind is Kind.PAID:
+            return self._claim(fresh, self._quote(template, listing), call.payment)
         if fresh.kind is Kind.FREE:
             self._limit_free(call.address)
-        if fresh.kind is not Kind.PAID:
-            return Admission(fresh, self._clock.monotonic() + patience)
+        return Admission(fresh, self._clock.monotonic() + self._first_content_seconds)
 
-        quote = self._quote(template, listing)
-        payment = call.payment
+    def _debt(self, listing: Listing, call: Call) -> Execution | None:
+        """What this payer is owed by this payment; neither price nor payout address matter to it.
+
+        `recall` has judged already whether it is the same request and has a re-run left.
+        """
+        debt, payment = listing.earlier, call.payment
+        if debt is None or debt.state is not State.REFUND_DUE or payment is None:
+            return None
+        return debt if self._is_signed(payment, NETWORKS[payment.network]) else None
+
+    def _claim(self, fresh: Execution, quote: Quote, payment: Payment | None) -> Admission:
+        """Match, recover the signer, claim: in this order, so that a forgery leaves no row."""
         if payment is None:
-            raise PaymentRequired("Payment required: send it as PAYMENT-SIGNATURE.", quote)
-        earlier = listing.earlier
-        debt = earlier if earlier is not None and earlier.state is State.REFUND_DUE else None
-        misfit = None if debt else payment.misfit(quote.requirements, self._clock.now())
-        if misfit is None and not self._is_signed(payment, quote.requirements):
+            raise PaymentRequired(ASK, quote)
+        misfit = payment.misfit(quote.requirements, self._clock.now())
+        if misfit is None and not self._is_signed(payment, quote.requirements.network):
             misfit = "The signature is not the payer's."
         if misfit is not None:
             raise PaymentRequired(misfit, quote)
-
-        if debt is not None:
-            owed = debt.rerun(self._worker, call.began)
-            self._ledger.swap(debt, owed)
-            return Admission(owed, self._clock.monotonic() + patience, payment, quote)
         signed = payment.authorization
         claimed = self._ledger.claim(
             replace(
@@ -207,7 +222,7 @@ class Paygate:
         if claimed is None:
             raise InProgress()
         left = signed.valid_before - SETTLE_MARGIN_SECONDS - self._clock.now()
-        deadline = self._clock.monotonic() + min(patience, left)
+        deadline = self._clock.monotonic() + min(self._first_content_seconds, left)
         return Admission(claimed, deadline, payment, quote)
 
     def _quote(self, template: PromptTemplate, listing: Listing) -> Quote:
@@ -223,13 +238,13 @@ class Paygate:
         if (wait := self._limits.hit("free_template", address)) is not None:
             raise TooManyRequests(retry_after=wait)
 
-    def _is_signed(self, payment: Payment, requirements: PaymentRequirements) -> bool:
-        """Whether the payer's own key signed: a forgery leaves no row (1 ms, computed here)."""
-        return self._facilitator.signer(payment, requirements) == payment.authorization.payer
+    def _is_signed(self, payment: Payment, network: Network) -> bool:
+        """Whether the payer's own key signed, for this network's token; computed here, 1 ms."""
+        return self._facilitator.signer(payment, network) == payment.authorization.payer
 
     def _verify(self, admission: Admission) -> None:
         payment, quote = admission.payment, admission.quote
-        if payment is None or quote is None or admission.execution.state is not State.CLAIMED:
+        if payment is None or quote is None:
             return
         outcome = self._facilitator.verify(payment, quote.requirements)
         if isinstance(outcome, Refused):
@@ -267,7 +282,7 @@ class Paygate:
         if before.state is State.CLAIMED:
             after = before.become(State.RELEASED, code=code, ended_at=now)
         else:
-            after = before.fail(code, now)
+            after = before.forgo(code, now)
         try:
             self._ledger.swap(before, after)
         except (StoreUnavailable, Superseded) as trouble:

@@ -85,7 +85,11 @@ class Runs:
         run = Run(speech, execution)
         self._running[execution.id, execution.attempt] = run
         first = run.follow()
-        Thread(target=self._tell, args=[run], name=f"run-{execution.id}", daemon=True).start()
+        try:
+            Thread(target=self._tell, args=[run], name=f"run-{execution.id}", daemon=True).start()
+        except BaseException:
+            del self._running[execution.id, execution.attempt]
+            raise
         return first
 
     def again(self, execution: Execution) -> Follower:

@@ -1,5 +1,6 @@
 """Finding a template and filling it."""
 
+import json
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -45,7 +46,7 @@ class Templates:
                 description=stored.description,
                 price=stored.price,
                 system_prompt=prompt.reveal(),
-                parameters=[Parameter.parse(each) for each in stored.parameters],
+                parameters=[Parameter.parse(each) for each in json.loads(stored.parameters)],
                 model=stored.model,
                 max_tokens=stored.max_tokens,
                 allows_user_message=stored.allows_user_message,
@@ -92,7 +93,7 @@ class Templates:
                 description=description,
                 price=price,
                 sealed_prompt=self._box.seal(system_prompt, prompt_place(owner_id)),
-                parameters=parameters,
+                parameters=json.dumps(list(parameters)),
                 model=model,
                 max_tokens=max_tokens,
                 allows_user_message=allows_user_message,

@@ -1,6 +1,5 @@
 """Profiles and templates, and the one joined read of a paid call."""
 
-import json
 import sqlite3
 import uuid
 
@@ -73,7 +72,7 @@ class SqliteCatalogue:
             template.description,
             template.price,
             template.sealed_prompt,
-            json.dumps(list(template.parameters)),
+            template.parameters,
             template.model,
             template.max_tokens,
             template.allows_user_message,
@@ -93,7 +92,7 @@ def _to_template(row: sqlite3.Row) -> StoredTemplate:
         description=row["description"],
         price=row["price_usdc"],
         sealed_prompt=row["pt_system_prompt"],
-        parameters=json.loads(row["pt_parameters"]),
+        parameters=row["pt_parameters"],
         model=row["pt_model"],
         max_tokens=row["pt_max_tokens"],
         allows_user_message=bool(row["pt_allows_user_message"]),
