@@ -307,3 +307,22 @@ def test_free_runs_are_limited_by_address(shop: Shop) -> None:
     assert free_run(shop, "192.0.2.2") == 200
     assert free_run(shop, headers={"X-Forwarded-For": "192.0.2.9"}) == 429
     assert len(shop.claude.calls) == FREE_PER_MINUTE + 1
+
+
+def test_behind_a_unix_socket_callers_are_told_apart_by_the_proxys_header(shop: Shop) -> None:
+    shop.publish(price=0)
+
+    def run(address: str) -> int:
+        reply = shop.client.post(
+            shop.url,
+            json=RAIN,
+            headers={"X-Real-IP": address},
+            environ_overrides={"REMOTE_ADDR": ""},
+            buffered=True,
+        )
+        return reply.status_code
+
+    first = [run("192.0.2.1") for _ in range(FREE_PER_MINUTE + 1)]
+
+    assert first == [200] * FREE_PER_MINUTE + [429]
+    assert run("192.0.2.2") == 200

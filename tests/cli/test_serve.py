@@ -55,6 +55,29 @@ def test_it_serves_from_any_directory_until_it_is_told_to_stop(tmp_path: Path) -
     assert (tmp_path / "data").is_dir()
 
 
+def test_a_socket_file_lies_where_it_was_asked_for(tmp_path: Path) -> None:
+    place = tmp_path / "x.sock"
+    with subprocess.Popen(
+        [*X402JOBS, "serve", "--bind", "unix:x.sock", "--data", "data"],
+        cwd=tmp_path,
+        env=environment(),
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        try:
+            until = time.monotonic() + 20
+            while not place.is_socket() and time.monotonic() < until:
+                time.sleep(0.1)
+            with socket.socket(socket.AF_UNIX) as line:
+                line.connect(str(place))
+                line.settimeout(20)
+                line.sendall(b"GET /healthz HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n")
+                reply = line.makefile("rb").read()
+        finally:
+            process.send_signal(signal.SIGTERM)
+
+    assert reply.startswith(b"HTTP/1.1 200 ")
+
+
 @pytest.mark.parametrize(
     ("variable", "value"), [("HEARTBEAT_SECONDS", "soon"), ("ENV", "production")]
 )

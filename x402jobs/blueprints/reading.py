@@ -8,11 +8,10 @@ from x402jobs.blueprints.payment_headers import read_payment
 from x402jobs.domain import strict_json
 from x402jobs.domain.call import Call
 from x402jobs.domain.errors import InvalidRequest, PayloadTooLarge
+from x402jobs.domain.prompt_template import CONTROLS
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_KEYS = 64
-CONTROLS = frozenset({"stream", "network", "sse", "after"})
-"""Words of the query that steer a reply; none of them is ever a parameter."""
 
 
 def read_call(request: Request, began: float) -> Call:

@@ -11,7 +11,10 @@ NAME = r"[A-Za-z_][A-Za-z0-9_]{0,63}"
 TAG = re.compile(rf"\{{({NAME})\}}\{{/\1\}}", re.ASCII)
 """`{name}{/name}`. The bounded name makes the search linear, near-misses included."""
 
-RESERVED = frozenset({"user_message", "stream", "network", "sse", "after"})
+CONTROLS = frozenset({"stream", "network", "sse", "after"})
+"""Words of the query that steer a reply."""
+RESERVED = CONTROLS | {"user_message"}
+"""What no parameter may be called."""
 MAX_VALUE_CHARACTERS = 32_768
 MAX_PROMPT_BYTES = 200_000
 NEUTRAL_TURN = "Please respond based on the system prompt."
