@@ -114,6 +114,9 @@ class FakeFacilitator:
     asked: list[str] = field(default_factory=list)
     at_settling: Callable[[], None] = lambda: None
 
+    def offers(self, network: Network) -> bool:
+        return True
+
     def signer(self, payment: Payment, network: Network) -> str | None:
         return payment.authorization.payer if self.signer_is == "the payer" else self.signer_is
 

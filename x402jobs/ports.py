@@ -230,6 +230,13 @@ class Unknown:
 class Facilitator(Protocol):
     """Whoever verifies and settles payments, in the x402 specification's sense."""
 
+    def offers(self, network: Network) -> bool:
+        """Whether payments on this network can be taken now.
+
+        May ask the facilitator what it supports, and remembers that; never raises.
+        """
+        ...
+
     def signer(self, payment: Payment, network: Network) -> str | None:
         """The lower-case address whose key made the signature, or None when it is not one.
 

@@ -12,7 +12,7 @@ from x402jobs.adapters.sqlite import SqliteCatalogue, SqliteKeys, SqliteLedger, 
 from x402jobs.adapters.tokens import LocalTokens
 from x402jobs.devkit.development_ledger import DevelopmentLedger
 from x402jobs.domain.models import SUCCESSORS, Models
-from x402jobs.domain.networks import DEVELOPMENT
+from x402jobs.domain.networks import DEVELOPMENT, Networks
 from x402jobs.ports import Facilitator
 from x402jobs.services import Services
 from x402jobs.services.agentic import Agentic
@@ -24,8 +24,12 @@ from x402jobs.services.templates import Templates
 from x402jobs.settings import Settings, SettingsError
 
 
-def build_services(settings: Settings, facilitator: Facilitator | None = None) -> Services:
-    """The services over the embedded store and the development ledger, or another facilitator.
+def build_services(
+    settings: Settings,
+    facilitator: Facilitator | None = None,
+    networks: Networks | None = None,
+) -> Services:
+    """The services over the embedded store and the development ledger, or other peers.
 
     Makes the data directory and its keys when there are none. Opens no socket, starts no thread.
     """
@@ -43,7 +47,7 @@ def build_services(settings: Settings, facilitator: Facilitator | None = None) -
         limits=limits,
         clock=clock,
         worker=str(uuid.uuid4()),
-        network=DEVELOPMENT,
+        networks=networks or Networks((DEVELOPMENT,)),
         public_url=settings.public_url,
         first_content_seconds=settings.first_content_seconds,
     )

@@ -22,7 +22,7 @@ from x402jobs.domain.errors import (
 )
 from x402jobs.domain.execution import Kind, State
 from x402jobs.domain.listing import Listing
-from x402jobs.domain.networks import DEVELOPMENT
+from x402jobs.domain.networks import DEVELOPMENT, Networks
 from x402jobs.domain.payment import Authorization, Payment
 from x402jobs.domain.prompt_template import PromptTemplate
 from x402jobs.ports import Refused, Settled, Unknown
@@ -70,7 +70,7 @@ class Gate:
             limits=self.limits,
             clock=self.clock,
             worker="w1",
-            network=DEVELOPMENT,
+            networks=Networks((DEVELOPMENT,)),
             public_url="https://jobs.example",
             first_content_seconds=30.0,
         )

@@ -91,6 +91,9 @@ class X402Facilitator:
         self._networks = [network.id for network in networks]
         register_exact_evm_server(self._server, self._networks)
 
+    def offers(self, network: Network) -> bool:
+        return True
+
     def signer(self, payment: Payment, network: Network) -> str | None:
         return recover(payment.authorization, payment.signature, network)
 

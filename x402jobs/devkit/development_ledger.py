@@ -69,7 +69,10 @@ class DevelopmentLedger:
 
     def facilitator(self) -> x402FacilitatorSync:
         """A facilitator in this process that verifies and settles on this ledger."""
-        facilitator = x402FacilitatorSync()
+        return self.join(x402FacilitatorSync())
+
+    def join(self, facilitator: x402FacilitatorSync) -> x402FacilitatorSync:
+        """The same facilitator, which now serves this ledger's network as well."""
         token = _Token(self, self._network)
         facilitator.register([self._network.id], ExactEvmFacilitatorScheme(token))
         return facilitator

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from x402jobs.domain.networks import NETWORKS
+from x402jobs.domain.networks import DEVELOPMENT
 from x402jobs.domain.payment import Credit, Receipt
 
 MAX_RERUNS = 3
@@ -112,7 +112,7 @@ class Execution:
         """Proof of the transfer, or None when nothing was paid."""
         if self.transaction is None or self.payer is None or self.network is None:
             return None
-        development = NETWORKS[self.network].development
+        development = self.network == DEVELOPMENT.id
         return Receipt(self.transaction, self.network, self.payer, self.amount, development)
 
     @property

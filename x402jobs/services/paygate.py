@@ -23,7 +23,7 @@ from x402jobs.domain.errors import (
 )
 from x402jobs.domain.execution import MAX_RERUNS, Execution, Kind, State
 from x402jobs.domain.listing import Listing
-from x402jobs.domain.networks import NETWORKS, Network
+from x402jobs.domain.networks import Networks
 from x402jobs.domain.payment import SETTLE_MARGIN_SECONDS, Payment, PaymentRequirements, Quote
 from x402jobs.domain.prompt_template import PromptTemplate
 from x402jobs.ports import (
@@ -71,7 +71,7 @@ class Paygate:
         limits: Limits,
         clock: Clock,
         worker: str,
-        network: Network,
+        networks: Networks,
         public_url: str,
         first_content_seconds: float,
     ) -> None:
@@ -81,7 +81,7 @@ class Paygate:
         self._limits = limits
         self._clock = clock
         self._worker = worker
-        self._network = network
+        self._networks = networks
         self._public_url = public_url
         self._first_content_seconds = first_content_seconds
 
@@ -95,7 +95,7 @@ class Paygate:
         earlier, payment = listing.earlier, call.payment
         if earlier is None or payment is None or earlier.state is State.RELEASED:
             return None
-        if not self._is_signed(payment, NETWORKS[payment.network]):
+        if not self._is_signed(payment):
             return None
         if earlier.state is State.SETTLING:
             raise SettlementUnknown(execution=earlier)
@@ -197,14 +197,14 @@ class Paygate:
         debt, payment = listing.earlier, call.payment
         if debt is None or debt.state is not State.REFUND_DUE or payment is None:
             return None
-        return debt if self._is_signed(payment, NETWORKS[payment.network]) else None
+        return debt if self._is_signed(payment) else None
 
     def _claim(self, fresh: Execution, quote: Quote, payment: Payment | None) -> Admission:
         """Match, recover the signer, claim: in this order, so that a forgery leaves no row."""
         if payment is None:
             raise PaymentRequired(ASK, quote)
         misfit = payment.misfit(quote.requirements, self._clock.now())
-        if misfit is None and not self._is_signed(payment, quote.requirements.network):
+        if misfit is None and not self._is_signed(payment):
             misfit = "The signature is not the payer's."
         if misfit is not None:
             raise PaymentRequired(misfit, quote)
@@ -231,15 +231,20 @@ class Paygate:
         return Quote(
             url=self._public_url + template.path,
             description=template.description or template.name,
-            requirements=PaymentRequirements(self._network, template.price, listing.pay_to),
+            requirements=PaymentRequirements(
+                self._networks.offered[0], template.price, listing.pay_to
+            ),
         )
 
     def _limit_free(self, address: str) -> None:
         if (wait := self._limits.hit("free_template", address)) is not None:
             raise TooManyRequests(retry_after=wait)
 
-    def _is_signed(self, payment: Payment, network: Network) -> bool:
-        """Whether the payer's own key signed, for this network's token; computed here, 1 ms."""
+    def _is_signed(self, payment: Payment) -> bool:
+        """Whether the payer's own key signed, for its network's token; computed here, 1 ms."""
+        network = self._networks.known(payment.network)
+        if network is None:
+            return False
         return self._facilitator.signer(payment, network) == payment.authorization.payer
 
     def _verify(self, admission: Admission) -> None:
