@@ -10,13 +10,14 @@ from pathlib import Path
 from benchmarks.order import Order
 from x402jobs.devkit.wallet import Wallet, sign
 from x402jobs.domain.secret import Secret
+from x402jobs.domain.template_draft import TemplateDraft
 from x402jobs.settings import Settings
 from x402jobs.wiring import build_services, catalogue, development_ledger
 
 PATH = "/@ada/words"
 PRICE = 100
 """Micro-dollars; the wallet begins with 100 dollars."""
-PAY_TO = "0x00000000000000000000000000000000000ADA00"
+PAY_TO = "0x00000000000000000000000000000000000AdA00"
 
 
 @dataclass(frozen=True)
@@ -33,16 +34,17 @@ class Shop:
         services = build_services(settings)
         try:
             ada = catalogue(settings).add_user("ada")
-            services.integrations.save_claude_key(ada, Secret("sk-ant-benchmark"))
+            services.integrations.save_claude_config(ada, Secret("sk-ant-benchmark"))
             services.integrations.save_pay_to(ada, PAY_TO)
-            services.templates.publish(
+            services.resources.publish(
                 ada,
-                "ada",
-                "words",
-                name="Words",
-                price=PRICE,
-                system_prompt="{order}{/order}",
-                parameters=[{"name": "order"}],
+                TemplateDraft(
+                    slug="words",
+                    name="Words",
+                    price=PRICE,
+                    system_prompt="{order}{/order}",
+                    parameters=[{"name": "order"}],
+                ),
             )
         finally:
             services.close()

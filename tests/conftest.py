@@ -20,6 +20,7 @@ from x402jobs.devkit.claude_server import ClaudeServer
 from x402jobs.devkit.development_ledger import DevelopmentLedger
 from x402jobs.devkit.wallet import Wallet, sign
 from x402jobs.domain.secret import Secret
+from x402jobs.domain.template_draft import TemplateDraft
 from x402jobs.ports import Facilitator
 from x402jobs.services import Services
 from x402jobs.settings import Settings
@@ -27,7 +28,7 @@ from x402jobs.wiring import build_services, catalogue, development_ledger, local
 
 RAIN = {"topic": "rain"}
 PRICE = 10_000
-PAY_TO = "0x00000000000000000000000000000000000ADA00"
+PAY_TO = "0x00000000000000000000000000000000000AdA00"
 CREATOR_KEY = "sk-ant-planted-creator-key"
 SYSTEM_PROMPT = "You write haiku. Planted prompt words. Topic: {topic}{/topic}."
 
@@ -54,7 +55,7 @@ class Shop:
             "system_prompt": SYSTEM_PROMPT,
             "parameters": [{"name": "topic"}],
         } | changes
-        self.services.templates.publish(self.ada, "ada", "haiku", **template)
+        self.services.resources.publish(self.ada, TemplateDraft(slug="haiku", **template))
 
     def token(self, username: str = "ada") -> str:
         """A good bearer token; the user is made when missing."""
@@ -124,7 +125,8 @@ def pytest_configure() -> None:
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No variable of the developer's own shell decides a test."""
     for name in os.environ:
-        if name.startswith(("ANTHROPIC_", "X402JOBS_", "CLAUDE_")) or name == "LOG_LEVEL":
+        ours = ("ANTHROPIC_", "CLAUDE_", "FACILITATOR_", "INTEGRATION_", "X402_", "X402JOBS_")
+        if name.startswith(ours) or name == "LOG_LEVEL":
             if name != "X402JOBS_REQUIRE_TOOLS":
                 monkeypatch.delenv(name)
 
@@ -168,7 +170,7 @@ def shop(
     """The product in process: only the server in front is Flask's test client."""
     services = build_services(settings, facilitator)
     ada = catalogue(settings).add_user("ada")
-    services.integrations.save_claude_key(ada, Secret(CREATOR_KEY))
+    services.integrations.save_claude_config(ada, Secret(CREATOR_KEY))
     services.integrations.save_pay_to(ada, PAY_TO)
     app = create_app(settings, services)
     shop = Shop(

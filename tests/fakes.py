@@ -1,6 +1,6 @@
 """Stand-ins for the ports, with memories; for what real peers cannot be made to do."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import Any
@@ -13,7 +13,7 @@ from x402jobs.domain.errors import (
     Unreadable,
 )
 from x402jobs.domain.execution import Execution, State
-from x402jobs.domain.listing import Listing, StoredTemplate
+from x402jobs.domain.listing import Listing
 from x402jobs.domain.networks import Network
 from x402jobs.domain.payment import Payment, PaymentRequirements
 from x402jobs.domain.prompt_template import Prompt
@@ -235,47 +235,34 @@ class FakeSpeech:
 
 
 class FakeModel:
-    """ports.LanguageModel that gives out these speeches, one after the other."""
+    """ports.LanguageModel that gives out these speeches, one after the other.
 
-    def __init__(self, *speeches: FakeSpeech) -> None:
+    Every key works unless `refuses` says what to raise.
+    """
+
+    def __init__(self, *speeches: FakeSpeech, refuses: BaseException | None = None) -> None:
         self._speeches = list(speeches)
+        self._refuses = refuses
         self.asked: list[tuple[Prompt, Secret]] = []
+        self.checked: list[Secret] = []
 
     def speech(self, prompt: Prompt, key: Secret) -> FakeSpeech:
         self.asked.append((prompt, key))
         return self._speeches.pop(0)
 
+    def check_key(self, key: Secret) -> None:
+        self.checked.append(key)
+        if self._refuses is not None:
+            raise self._refuses
+
 
 @dataclass
 class FakeCatalogue:
-    """ports.Catalogue with one answer, and a memory of what was looked up and put."""
+    """The one read of ports.Catalogue that a call makes: one answer, and a memory."""
 
     answer: Listing = field(default_factory=Listing)
     looked_up: list[tuple[str, str, str | None]] = field(default_factory=list)
-    put: list[StoredTemplate] = field(default_factory=list)
 
     def listing(self, username: str, slug: str, claim_key: str | None) -> Listing:
         self.looked_up.append((username, slug, claim_key))
         return self.answer
-
-    def add_user(self, username: str) -> str:
-        return username
-
-    def user_id(self, username: str) -> str | None:
-        return username
-
-    def put_template(self, template: StoredTemplate) -> None:
-        self.put.append(template)
-
-
-@dataclass
-class FakeKeys:
-    """ports.Keys with a memory."""
-
-    put: list[Sequence[object]] = field(default_factory=list)
-
-    def put_claude_key(self, user_id: str, sealed_key: str, *, enabled: bool) -> None:
-        self.put.append((user_id, sealed_key, enabled))
-
-    def put_pay_to(self, user_id: str, address: str) -> None:
-        self.put.append((user_id, address))

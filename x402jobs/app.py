@@ -2,7 +2,17 @@
 
 from flask import Flask
 
-from x402jobs.blueprints import cors, errors, instant, operations
+from x402jobs.blueprints import (
+    cors,
+    errors,
+    executions,
+    identity,
+    instant,
+    integrations,
+    listings,
+    operations,
+    resources,
+)
 from x402jobs.logs import configure_logs
 from x402jobs.services import Services
 from x402jobs.settings import Settings
@@ -24,6 +34,6 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     app.extensions["x402jobs"] = services or build_services(settings)
     errors.install(app)
     cors.install(app)
-    app.register_blueprint(instant.bp)
-    app.register_blueprint(operations.bp)
+    for door in (instant, resources, listings, integrations, executions, identity, operations):
+        app.register_blueprint(door.bp)
     return app

@@ -37,7 +37,7 @@ def impatient(monkeypatch):
 
 
 def publish(worker):
-    worker.catalogue.put_template(replace(HAIKU, owner_id=worker.catalogue.add_user("ada")))
+    worker.catalogue.add_template(replace(HAIKU, owner_id=worker.catalogue.add_user("ada")))
 
 
 def raw(data):
@@ -121,7 +121,7 @@ def test_the_schema_is_made_once_by_processes_that_come_at_once(data):
 
     assert len({user_id for (user_id,) in said}) == 1
     with raw(data) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert connection.execute("SELECT count(*) FROM profiles").fetchone() == (1,)
 
@@ -315,3 +315,62 @@ def test_a_close_that_is_put_off_leaves_no_lock_behind(
     assert not any(each.is_alive() for each in opening)
     for store in stores:
         store.close()
+
+
+def shape(data):
+    """Every table, index and constraint, in the words SQLite keeps, without their layout."""
+    with raw(data) as connection:
+        words = connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
+        columns = connection.execute(
+            """SELECT m.name, c.* FROM sqlite_master m, pragma_table_info(m.name) c
+            WHERE m.type = 'table' ORDER BY m.name, c.name"""
+        ).fetchall()
+        keys = connection.execute(
+            """SELECT m.name, f."table", f."from", f."to"
+            FROM sqlite_master m, pragma_foreign_key_list(m.name) f ORDER BY 1, 2, 3"""
+        ).fetchall()
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+    names = sorted((kind, name) for kind, name, _ in words)
+    # Not the place of a column in its table: an added one comes last.
+    # `column` is name, type, NOT NULL, default, primary key.
+    return version, names, sorted(map(str, ((table, *rest) for table, _, *rest in columns))), keys
+
+
+def test_a_file_of_the_first_version_is_brought_up_to_this_one_and_keeps_its_rows(data, tmp_path):
+    data.mkdir()
+    schema = Path(__file__).with_name("schema_1.sql").read_text()
+    with raw(data) as connection:
+        connection.executescript(f"""{schema}
+            INSERT INTO profiles VALUES ('ada-id', 'ada');
+            INSERT INTO x402_user_claude_configs VALUES ('ada-id', 'sealed', 1);
+            INSERT INTO x402_resources VALUES
+                ('t0', 1, 'ada-id', 'haiku', 'Old', '', 1, 0, 'p', '[]', 'claude', 9, 0),
+                ('t1', 3, 'ada-id', 'haiku', 'Haiku', '', 1, 1, 'p', '[]', 'claude', 9, 0);
+            INSERT INTO x402_executions
+                (id, kind, state, attempt, worker, template_id, template_version, digest,
+                amount, created_at)
+                VALUES ('e1', 'free', 'completed', 1, 'w1', 't0', 1, 'd', 0, 1000.25);
+            PRAGMA user_version = 1;""")
+    worker, fresh = SqliteWorker(data), SqliteWorker(tmp_path / "fresh")
+
+    listing = worker.catalogue.listing("ADA", "haiku", None)
+    fresh.catalogue.user_id("ada")
+
+    assert (listing.template.id, listing.template.version) == ("t1", 3)
+    assert (listing.template.network, listing.sealed_key) == ("eip155:31337", "sealed")
+    assert [run.id for run in worker.ledger.executions_of(9, 0, template_id="t0").items] == ["e1"]
+    assert shape(data) == shape(tmp_path / "fresh")
+    with raw(data) as connection:
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+    worker.database.close()
+    fresh.database.close()
+
+
+def test_a_file_of_a_later_version_is_left_alone_and_says_so(data, worker):
+    with raw(data) as connection:
+        connection.execute("PRAGMA user_version = 99")
+
+    with pytest.raises(StoreUnavailable, match="newer version") as refusal:
+        SqliteWorker(data).catalogue.user_id("ada")
+
+    assert str(data / "x402jobs.sqlite3") in refusal.value.message

@@ -20,6 +20,7 @@ from tests.cli.conftest import X402JOBS, Command, environment
 from x402jobs.devkit.claude_server import ClaudeServer
 from x402jobs.devkit.demo import PRICE, Demo
 from x402jobs.domain.secret import Secret
+from x402jobs.domain.template_draft import TemplateDraft
 from x402jobs.wiring import build_services
 
 HAIKU = "Rain on the harbour –\na lamp, a “gull”, 雨\nand nobody home."
@@ -181,11 +182,11 @@ def test_a_shop_without_a_key_is_shut(
     buy: Command, shop: Demo, claude: ClaudeServer, spent: Callable[[], int]
 ) -> None:
     integrations = build_services(shop.settings).integrations
-    integrations.save_claude_key(shop.creator_id, Secret("sk-stand-in"), enabled=False)
+    integrations.save_claude_config(shop.creator_id, Secret("sk-stand-in"), enabled=False)
     try:
         refused = buy()
     finally:
-        integrations.save_claude_key(shop.creator_id, Secret("sk-stand-in"))
+        integrations.save_claude_config(shop.creator_id, Secret("sk-stand-in"))
 
     assert refused.returncode == 5
     assert "TEMPLATE_UNAVAILABLE" in refused.stderr
@@ -222,15 +223,10 @@ def test_an_empty_purse_is_not_paid_from(
     x402jobs: Command, shop: Demo, claude: ClaudeServer, tmp_path: Path
 ) -> None:
     services = build_services(shop.settings)
-    services.templates.publish(
-        shop.creator_id,
-        "ada",
-        "villa",
-        name="Villa",
-        price=101_000_000,
-        system_prompt="Describe a villa.",
-        parameters=[],
+    villa = TemplateDraft(
+        slug="villa", name="Villa", price=101_000_000, system_prompt="Describe a villa."
     )
+    services.resources.publish(shop.creator_id, villa)
 
     refused = x402jobs(
         "call", f"{shop.url}/@ada/villa", "--max-usd", "200", "--wallet", "new.key", "--json"

@@ -1,4 +1,4 @@
-"""One suite for every store: what ports.Ledger, Catalogue and Keys promise."""
+"""One suite for every store: what ports.Ledger, Catalogue, Keys and SealedValues promise."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -8,11 +8,17 @@ from typing import Any, Protocol
 
 import pytest
 
-from x402jobs.adapters.sqlite import SqliteCatalogue, SqliteKeys, SqliteLedger, embedded_store
+from x402jobs.adapters.sqlite import (
+    SqliteCatalogue,
+    SqliteKeys,
+    SqliteLedger,
+    SqliteSealed,
+    embedded_store,
+)
 from x402jobs.domain.execution import Execution, Kind, State
 from x402jobs.domain.listing import StoredTemplate
 from x402jobs.domain.networks import DEVELOPMENT
-from x402jobs.ports import Catalogue, Keys, Ledger
+from x402jobs.ports import Catalogue, Keys, Ledger, SealedValues
 
 CLAIM_KEY = "eip3009:eip155:31337:0xd0:0xada:0x01"
 HAIKU = StoredTemplate(
@@ -29,6 +35,9 @@ HAIKU = StoredTemplate(
     model="claude",
     max_tokens=100,
     allows_user_message=False,
+    network="eip155:31337",
+    created_at=1000.5,
+    updated_at=1001.5,
 )
 
 
@@ -38,6 +47,7 @@ class Worker(Protocol):
     catalogue: Catalogue
     keys: Keys
     ledger: Ledger
+    sealed: SealedValues
 
 
 class Store(Worker, Protocol):
@@ -56,10 +66,6 @@ class Store(Worker, Protocol):
         """One column of the row as it rests."""
         ...
 
-    def deactivate(self, template_id: str) -> None:
-        """What deleting a template will do: its row stays."""
-        ...
-
 
 @dataclass
 class SqliteWorker:
@@ -70,6 +76,7 @@ class SqliteWorker:
         self.catalogue = SqliteCatalogue(self.database)
         self.keys = SqliteKeys(self.database)
         self.ledger = SqliteLedger(self.database)
+        self.sealed = SqliteSealed(self.database)
 
 
 class SqliteStore(SqliteWorker):
@@ -84,9 +91,6 @@ class SqliteStore(SqliteWorker):
     def column(self, execution: Execution, name: str) -> Any:
         sql = f'SELECT "{name}" FROM x402_executions WHERE id = ?'
         return self._ask(sql, execution.id)[0][0]
-
-    def deactivate(self, template_id: str) -> None:
-        self._ask("UPDATE x402_resources SET is_active = 0 WHERE id = ?", template_id)
 
     def close(self) -> None:
         for worker in self._workers:
@@ -108,7 +112,7 @@ STORES = {"sqlite": lambda tmp_path: SqliteStore(tmp_path / "data")}
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     store = STORES[request.param](tmp_path)
     store.ada = store.catalogue.add_user("ada")
-    store.catalogue.put_template(replace(HAIKU, owner_id=store.ada))
+    store.catalogue.add_template(replace(HAIKU, owner_id=store.ada))
     yield store
     store.close()
 

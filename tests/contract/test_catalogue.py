@@ -86,47 +86,19 @@ def test_every_column_of_a_template_comes_back_as_it_went(store):
         model="claude-other",
         max_tokens=8192,
         allows_user_message=True,
+        network="base",
+        created_at=1_800_000_000.123,
+        updated_at=1_800_000_001.5,
     )
 
-    store.catalogue.put_template(rich)
+    store.catalogue.add_template(rich)
 
     assert store.catalogue.listing("ada", "rich", None).template == rich
 
 
-def test_publishing_again_replaces_the_template_under_its_own_id_and_a_new_version(store):
-    changed = replace(
-        HAIKU,
-        id="t2",
-        owner_id=store.ada,
-        name="Other",
-        description="Other",
-        price=0,
-        sealed_prompt="other",
-        parameters="[]",
-        model="other",
-        max_tokens=1,
-        allows_user_message=True,
-    )
-
-    store.catalogue.put_template(changed)
-
-    stored = store.catalogue.listing("ada", "haiku", None).template
-    assert stored == replace(changed, id=HAIKU.id, version=2)
-
-
-def test_a_template_that_is_not_active_is_hidden_and_frees_its_slug(store):
-    store.deactivate(HAIKU.id)
-    assert store.catalogue.listing("ada", "haiku", None).template is None
-
-    store.catalogue.put_template(replace(HAIKU, id="t2", owner_id=store.ada))
-
-    assert store.catalogue.listing("ada", "haiku", None).template.id == "t2"
-    assert store.catalogue.listing("ada", "haiku", None).template.version == 1
-
-
 def test_a_payment_is_remembered_although_its_template_is_gone(store):
     row = store.ledger.claim(bought())
-    store.deactivate(HAIKU.id)
+    store.catalogue.delete_template(store.ada, HAIKU.id, 2000.0)
 
     listing = store.catalogue.listing("ada", "haiku", CLAIM_KEY)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from x402jobs.domain.errors import StoreUnavailable
+from x402jobs.domain.listing import ClaudeConfig
 
 
 def listed(store):
@@ -35,13 +35,43 @@ def test_the_payout_address_is_the_last_one_given_in_its_own_letter_case(store):
         assert listed(store).pay_to == address
 
 
-@pytest.mark.parametrize(
-    "put",
-    [
-        lambda keys: keys.put_claude_key("nobody", "sealed", enabled=True),
-        lambda keys: keys.put_pay_to("nobody", "0xADA"),
-    ],
-)
-def test_nobody_has_neither(store, put):
-    with pytest.raises(StoreUnavailable):
-        put(store.keys)
+def test_somebody_without_a_name_may_have_both(store):
+    store.keys.put_claude_key("nobody", "sealed")
+    store.keys.put_pay_to("nobody", "0xADA")
+
+    assert store.keys.claude_config("nobody") == ClaudeConfig(True, True)
+    assert store.keys.pay_to("nobody") == "0xADA"
+    assert store.catalogue.username("nobody") is None
+
+
+@pytest.mark.parametrize("switch", [None, True, False])
+def test_a_switch_without_a_key_moves_nothing(store, switch):
+    assert store.keys.put_claude_key(store.ada, None, enabled=switch) == ClaudeConfig(False, False)
+    assert store.keys.claude_config(store.ada) == ClaudeConfig(False, False)
+    assert listed(store).sealed_key is None
+
+
+def test_what_is_not_given_stays(store):
+    assert store.keys.put_claude_key(store.ada, "one") == ClaudeConfig(True, True)
+    assert store.keys.put_claude_key(store.ada, None, enabled=False) == ClaudeConfig(True, False)
+    assert store.keys.put_claude_key(store.ada, "two") == ClaudeConfig(True, False)
+    assert store.keys.put_claude_key(store.ada, None) == ClaudeConfig(True, False)
+
+    assert store.keys.put_claude_key(store.ada, None, enabled=True) == ClaudeConfig(True, True)
+    assert listed(store).sealed_key == "two"
+
+
+def test_what_is_forgotten_is_gone_and_may_be_forgotten_twice(store):
+    bob = store.catalogue.add_user("bob")
+    for user in (store.ada, bob):
+        store.keys.put_claude_key(user, "sealed")
+        store.keys.put_pay_to(user, "0xADA")
+
+    for _ in range(2):
+        store.keys.delete_claude_key(store.ada)
+        store.keys.delete_pay_to(store.ada)
+
+    assert store.keys.claude_config(store.ada) == ClaudeConfig(False, False)
+    assert store.keys.pay_to(store.ada) is None
+    assert store.keys.claude_config(bob) == ClaudeConfig(True, True)
+    assert store.keys.pay_to(bob) == "0xADA"

@@ -17,6 +17,7 @@ TO_SETTLED = (State.SETTLING, State.SETTLED)
 FULL = bought(
     state=State.COMPLETED,
     attempt=7,
+    caller_id="somebody",
     amount=2**53 + 1,
     transaction="0x" + "ab" * 32,
     reruns=3,

@@ -1,17 +1,18 @@
 """Speaking with Claude until its first words: retries, the deadline, a caller who leaves."""
 
 import time
-from datetime import date
+from datetime import UTC, date, datetime
 
 import pytest
 
-from tests.fakes import FakeLine, FakeModel, FakeSpeech
+from tests.fakes import FakeClock, FakeLine, FakeModel, FakeSpeech
 from x402jobs.adapters.clock import SystemClock
 from x402jobs.domain.errors import (
     CallerLeft,
     ContextTooLong,
     EmptyAnswer,
     InvalidApiKey,
+    InvalidRequest,
     ModelError,
     ModelUnknown,
     NetworkError,
@@ -64,6 +65,30 @@ def test_a_prompt_is_prepared_with_a_living_model_and_is_otherwise_the_same():
     assert prepared == Prompt("new", 5, system="s", user="u")
     with pytest.raises(TemplateUnavailable):
         agentic(FakeModel()).prepare(Prompt("gone", 5, system="s", user="u"))
+
+
+def test_a_templates_model_is_judged_by_todays_date():
+    """The day is UTC's, as Claude's dates are."""
+    models = Models({"gone": date(2027, 1, 15)}, {})
+    clock = FakeClock(datetime(2027, 1, 14, 23, 59, 59, tzinfo=UTC).timestamp())
+    service = Agentic(FakeModel(), models, clock)
+
+    assert service.accept_model("gone") == [
+        "gone will be retired on 15 January 2027; calls are refused from that day."
+    ]
+    clock.advance(1)
+    with pytest.raises(InvalidRequest):
+        service.accept_model("gone")
+
+
+def test_a_key_is_good_unless_claude_says_otherwise():
+    good, bad = FakeModel(), FakeModel(refuses=InvalidApiKey())
+
+    agentic(good).check_key(KEY)
+    with pytest.raises(InvalidApiKey):
+        agentic(bad).check_key(KEY)
+
+    assert good.checked == bad.checked == [KEY], "asked once, and not again"
 
 
 def test_a_speech_that_begins_is_handed_over_open():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.fakes import FakeLimits, FakeTokens
+from tests.fakes import FakeCatalogue, FakeLimits, FakeTokens
 from x402jobs.domain.caller import Caller
 from x402jobs.domain.errors import Forbidden, InvalidRequest, TooManyRequests, Unauthenticated
 from x402jobs.domain.prompt_template import PromptTemplate
@@ -15,7 +15,7 @@ TEMPLATE = PromptTemplate("t", 1, "ada", "/@ada/h", "H", "", 0, "", [], "claude"
 
 def iam(**limits):
     limits = FakeLimits(**limits)
-    return Iam(FakeTokens({"good": "ada"}), limits), limits
+    return Iam(FakeTokens({"good": "ada"}), limits, FakeCatalogue()), limits
 
 
 def test_no_header_is_nobody_and_no_fault():

@@ -26,6 +26,9 @@ STORED = StoredTemplate(
     model="claude",
     max_tokens=100,
     allows_user_message=False,
+    network="eip155:31337",
+    created_at=1000.5,
+    updated_at=1001.5,
 )
 CALL = Call("/@ada/haiku", {"topic": "rain"}, None, None, bare=False, address="", began=0.0)
 PROBE = replace(CALL, values={}, bare=True)
@@ -120,28 +123,3 @@ def test_a_probe_of_a_priced_template_is_not_filled():
 def test_a_probe_of_a_free_one_or_of_an_owners_is_checked_like_any_other_call(price, changes):
     with pytest.raises(InvalidRequest):
         templates().fill(found(price=price), replace(PROBE, **changes))
-
-
-def test_a_template_is_published_with_its_prompt_sealed():
-    catalogue = FakeCatalogue()
-
-    templates(catalogue).publish(
-        "ada", "ada", "haiku", name="Haiku", price=1000, system_prompt="Planted", parameters=[]
-    )
-
-    (put,) = catalogue.put
-    assert put.sealed_prompt == "sealed|x402_resources|pt_system_prompt|ada|Planted"
-    assert "Planted" not in repr(put)
-    assert (put.version, put.price, put.max_tokens) == (1, 1000, 4096)
-    assert templates().find(Listing(template=put)).system_prompt == "Planted"
-
-
-def test_each_published_template_has_an_id_of_its_own():
-    catalogue = FakeCatalogue()
-    for slug in ("one", "other"):
-        templates(catalogue).publish(
-            "ada", "ada", slug, name="", price=0, system_prompt="", parameters=[]
-        )
-
-    one, other = catalogue.put
-    assert one.id != other.id

@@ -23,6 +23,7 @@ from x402jobs.devkit.claude_server import Call, ClaudeServer
 from x402jobs.devkit.development_ledger import DevelopmentLedger, Transfer
 from x402jobs.devkit.wallet import Wallet, sign
 from x402jobs.domain.secret import Secret
+from x402jobs.domain.template_draft import TemplateDraft
 from x402jobs.services import Services
 from x402jobs.settings import Settings
 from x402jobs.wiring import build_services, catalogue, development_ledger, local_tokens
@@ -203,7 +204,7 @@ class Server:
             "system_prompt": SYSTEM_PROMPT,
             "parameters": [{"name": "topic"}],
         } | changes
-        self.services.templates.publish(self.ada, "ada", slug, **template)
+        self.services.resources.publish(self.ada, TemplateDraft(slug=slug, **template))
         return f"/@ada/{slug}"
 
     def token(self, username: str = "ada") -> str:
@@ -299,7 +300,7 @@ def serving(directory: Path, **environment: str) -> Iterator[Server]:
         services = build_services(settings)
         stack.callback(services.close)
         ada = catalogue(settings).add_user("ada")
-        services.integrations.save_claude_key(ada, Secret(CREATOR_KEY))
+        services.integrations.save_claude_config(ada, Secret(CREATOR_KEY))
         services.integrations.save_pay_to(ada, PAY_TO)
         ledger = development_ledger(settings.data)
         stack.callback(ledger.close)

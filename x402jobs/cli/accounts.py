@@ -7,9 +7,9 @@ import click
 
 from x402jobs.cli.options import data_option
 from x402jobs.cli.terminal import complain
+from x402jobs.domain.caller import USERNAME
 from x402jobs.settings import Settings
 
-USERNAME = re.compile(r"[a-z0-9_]{3,20}")
 ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 
 

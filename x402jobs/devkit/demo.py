@@ -15,6 +15,7 @@ from x402jobs import server, wiring
 from x402jobs.devkit.claude_server import ClaudeServer
 from x402jobs.devkit.wallet import Wallet
 from x402jobs.domain.secret import Secret
+from x402jobs.domain.template_draft import TemplateDraft
 from x402jobs.settings import Settings
 
 HOST = "127.0.0.1"
@@ -114,20 +115,21 @@ class Demo:
         self.creator_wallet = Wallet.open(self.data / f"{CREATOR}.key")
         self.creator_id = wiring.catalogue(self.settings).add_user(CREATOR)
         with closing(wiring.build_services(self.settings)) as services:
-            services.integrations.save_claude_key(
+            services.integrations.save_claude_config(
                 self.creator_id, self._claude_key or Secret("sk-stand-in")
             )
             services.integrations.save_pay_to(self.creator_id, self.creator_wallet.address)
-            services.templates.publish(
+            services.resources.publish(
                 self.creator_id,
-                CREATOR,
-                SLUG,
-                name="Haiku",
-                description="A haiku about a topic of your choice.",
-                price=PRICE,
-                system_prompt=SYSTEM_PROMPT,
-                parameters=[{"name": "topic", "description": "What the haiku is about."}],
-                max_tokens=1024,
+                TemplateDraft(
+                    slug=SLUG,
+                    name="Haiku",
+                    description="A haiku about a topic of your choice.",
+                    price=PRICE,
+                    system_prompt=SYSTEM_PROMPT,
+                    parameters=[{"name": "topic", "description": "What the haiku is about."}],
+                    max_tokens=1024,
+                ),
             )
 
     @contextmanager
@@ -195,7 +197,8 @@ def _listen(port: int) -> socket.socket:
 
 def _is_foreign(variable: str) -> bool:
     name = variable.upper()
-    return name.startswith(("ANTHROPIC_", "GUNICORN_")) or name.endswith("_PROXY")
+    foreign = ("ANTHROPIC_", "GUNICORN_", "FACILITATOR_", "X402_")
+    return name.startswith(foreign) or name.endswith("_PROXY")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -12,6 +12,8 @@ and whether trying again may help (`recoverable`); the codes are those of spec/w
     ├ Forbidden                       403 FORBIDDEN
     ├ NotFound                        404 NOT_FOUND
     ├ Conflict                        409 CONFLICT
+    │ ├ SlugTaken
+    │ └ Stale
     ├ InProgress                      409 IN_PROGRESS
     ├ AnswerExpired                   410 ANSWER_EXPIRED
     ├ TooManyRequests                 429 RATE_LIMIT        our own limits
@@ -38,7 +40,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from x402jobs.domain.execution import Execution
-    from x402jobs.domain.payment import Quote
+    from x402jobs.domain.quote import Quote
 
 
 class X402JobsError(Exception):
@@ -136,6 +138,21 @@ class Conflict(X402JobsError):
 
     status, code = 409, "CONFLICT"
     sentence = "This payment has already bought something else. Sign a new one."
+
+
+class SlugTaken(Conflict):
+    """The creator has another template under this slug."""
+
+    sentence = "You have another template under this slug."
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message, field="slug")
+
+
+class Stale(Conflict):
+    """What was to be changed has been changed meanwhile by somebody else."""
+
+    sentence = "This has been changed meanwhile. Read it again, then repeat your change."
 
 
 class InProgress(X402JobsError):

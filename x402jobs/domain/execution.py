@@ -51,7 +51,8 @@ class Execution:
 
     `amount` is in micro-USDC, times are unix seconds. `attempt` is the fence: it grows whenever
     anybody takes the row, and every step is a compare-and-swap on (id, attempt, state).
-    `claim_key` is None unless the run is paid. `created_at` is when the request arrived.
+    `claim_key` is None unless the run is paid; `caller_id` is the account that was signed in, if
+    any. `created_at` is when the request arrived.
     """
 
     id: str
@@ -64,6 +65,7 @@ class Execution:
     created_at: float
     attempt: int = 1
     claim_key: str | None = None
+    caller_id: str | None = None
     payer: str | None = None
     network: str | None = None
     amount: int = 0
@@ -121,6 +123,23 @@ class Execution:
         if self.state is not State.REFUND_DUE:
             return None
         return Credit(self.amount, MAX_RERUNS - self.reruns)
+
+    @property
+    def input_tokens(self) -> int | None:
+        """Everything Claude read, cached or not; None where Claude has not said."""
+        return self._tokens(
+            "input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"
+        )
+
+    @property
+    def output_tokens(self) -> int | None:
+        """Everything Claude wrote; None where Claude has not said."""
+        return self._tokens("output_tokens")
+
+    def _tokens(self, *names: str) -> int | None:
+        counts = [(self.usage or {}).get(name) for name in names]
+        known = [count for count in counts if isinstance(count, int)]
+        return sum(known) if known else None
 
     @property
     def duration_ms(self) -> int:

@@ -7,7 +7,11 @@ from x402jobs.domain.execution import Execution
 
 @dataclass(frozen=True)
 class StoredTemplate:
-    """A template as it rests: the prompt sealed, the parameters JSON nobody has looked at yet."""
+    """A template as it rests: the prompt sealed, the parameters JSON nobody has looked at yet.
+
+    `price` is in micro-USDC, `network` the creator's preferred one, by its short name where it has
+    one; times are unix seconds. A template that is not active is paused: nobody can call it.
+    """
 
     id: str
     version: int
@@ -22,6 +26,18 @@ class StoredTemplate:
     model: str
     max_tokens: int
     allows_user_message: bool
+    network: str
+    created_at: float
+    updated_at: float
+    is_active: bool = True
+
+
+@dataclass(frozen=True)
+class ClaudeConfig:
+    """What a creator may know of their stored Claude key: whether it is there, and switched on."""
+
+    has_key: bool = False
+    is_enabled: bool = False
 
 
 @dataclass(frozen=True)

@@ -80,10 +80,18 @@ class Prompt:
     system: str = field(repr=False)
     user: str = field(repr=False)
 
+    @property
+    def estimated_tokens(self) -> int:
+        """A rough guess made here: four bytes of text to a token, rounded up."""
+        return -(-len((self.system + self.user).encode()) // 4)
+
 
 @dataclass(frozen=True)
 class PromptTemplate:
-    """A template as its creator wrote it. `price` is in micro-USDC; 0 is free."""
+    """A template as its creator wrote it.
+
+    `price` is in micro-USDC; 0 is free. `network` is the one the creator prefers to be paid on.
+    """
 
     id: str
     version: int
@@ -97,6 +105,7 @@ class PromptTemplate:
     model: str
     max_tokens: int
     allows_user_message: bool
+    network: str = ""
 
     def __post_init__(self) -> None:
         """Raises ValueError, with both lists, when the tags and the definitions disagree."""

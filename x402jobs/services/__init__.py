@@ -4,9 +4,11 @@ from dataclasses import dataclass
 
 from x402jobs.ports import Clock, Closable
 from x402jobs.services.agentic import Agentic
+from x402jobs.services.books import Books
 from x402jobs.services.iam import Iam
 from x402jobs.services.integrations import Integrations
 from x402jobs.services.paygate import Paygate
+from x402jobs.services.resources import Resources
 from x402jobs.services.runs import Runs
 from x402jobs.services.templates import Templates
 
@@ -18,13 +20,15 @@ class Services:
     iam: Iam
     integrations: Integrations
     templates: Templates
+    resources: Resources
+    books: Books
     paygate: Paygate
     agentic: Agentic
     runs: Runs
     clock: Clock
-    resources: tuple[Closable, ...] = ()
+    held: tuple[Closable, ...] = ()
 
     def close(self) -> None:
         """Let go of every file and socket."""
-        for resource in self.resources:
-            resource.close()
+        for each in self.held:
+            each.close()

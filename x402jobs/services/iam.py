@@ -1,17 +1,24 @@
 """Who is calling."""
 
 from x402jobs.domain.caller import Caller
-from x402jobs.domain.errors import Forbidden, InvalidRequest, TooManyRequests, Unauthenticated
+from x402jobs.domain.errors import (
+    Conflict,
+    Forbidden,
+    InvalidRequest,
+    TooManyRequests,
+    Unauthenticated,
+)
 from x402jobs.domain.prompt_template import PromptTemplate
-from x402jobs.ports import Limits, TokenVerifier
+from x402jobs.ports import Catalogue, Limits, TokenVerifier
 
 
 class Iam:
     """Turns credentials into a Caller; nothing else reads them."""
 
-    def __init__(self, tokens: TokenVerifier, limits: Limits) -> None:
+    def __init__(self, tokens: TokenVerifier, limits: Limits, catalogue: Catalogue) -> None:
         self._tokens = tokens
         self._limits = limits
+        self._catalogue = catalogue
 
     def recognise(self, authorization: str | None, address: str) -> Caller | None:
         """The caller behind an Authorization header, None when there is no header.
@@ -30,6 +37,19 @@ class Iam:
             if (wait := self._limits.hit("failed_credential", address)) is not None:
                 raise TooManyRequests(retry_after=wait) from None
             raise
+
+    def username(self, user_id: str) -> str | None:
+        """What the account is called; None before it has chosen a name."""
+        return self._catalogue.username(user_id)
+
+    def choose_username(self, user_id: str, username: str) -> str:
+        """Name the account, once: the name is part of its templates' URLs. Raises Conflict."""
+        name = self._catalogue.give_username(user_id, username)
+        if name is None:
+            raise Conflict("This username is taken.", field="username")
+        if name.lower() != username:
+            raise Conflict(f"You are called {name}; a username is chosen once.", field="username")
+        return name
 
     def owner_test(
         self, header: str | None, caller: Caller | None, template: PromptTemplate

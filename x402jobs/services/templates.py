@@ -1,21 +1,22 @@
 """Finding a template and filling it."""
 
 import json
-import uuid
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from x402jobs.domain.call import Call
 from x402jobs.domain.errors import NotFound, TemplateUnavailable, Unreadable
 from x402jobs.domain.listing import Listing, StoredTemplate
-from x402jobs.domain.models import DEFAULT_MODEL
+from x402jobs.domain.page import Page
 from x402jobs.domain.prompt_template import Parameter, Prompt, PromptTemplate
 from x402jobs.ports import Catalogue, Place, SecretBox
 
 
 def prompt_place(owner_id: str) -> Place:
     """Where a template's prompt rests."""
-    return Place("x402_resources", "pt_system_prompt", owner_id)
+    return Place("x402_resources", "pt_system_prompt", owner_id, "plaintext")
+
+
+PUBLIC_WORDS = ("name", "description", "required", "default", "maxLength", "enum")
 
 
 class Templates:
@@ -29,6 +30,24 @@ class Templates:
         """Everything the store knows about a call, in one read. Judges nothing."""
         claim_key = call.payment.claim_key if call.payment is not None else None
         return self._catalogue.listing(username, slug, claim_key)
+
+    def shelf(self, limit: int, offset: int) -> Page[StoredTemplate]:
+        """Everybody's active templates, newest first."""
+        return self._catalogue.shelf(limit, offset)
+
+    def on_shelf(self, username: str, slug: str) -> StoredTemplate:
+        """One active template. Raises NotFound."""
+        template = self._catalogue.listing(username, slug, None).template
+        if template is None:
+            raise NotFound("There is no such template.")
+        return template
+
+    def parameters(self, template: StoredTemplate) -> list[dict[str, Any]]:
+        """A template's parameters for the public: the words of a definition, nothing else."""
+        return [
+            {name: each[name] for name in PUBLIC_WORDS if name in each}
+            for each in json.loads(template.parameters)
+        ]
 
     def find(self, listing: Listing) -> PromptTemplate:
         """The template, opened. Raises NotFound, or TemplateUnavailable for one that breaks."""
@@ -50,6 +69,7 @@ class Templates:
                 model=stored.model,
                 max_tokens=stored.max_tokens,
                 allows_user_message=stored.allows_user_message,
+                network=stored.network,
             )
         except (Unreadable, ValueError, KeyError, TypeError, AttributeError):
             raise TemplateUnavailable() from None
@@ -62,40 +82,3 @@ class Templates:
         if call.is_probe and template.price > 0:
             return template.unfilled()
         return template.fill(call.values)
-
-    def publish(
-        self,
-        owner_id: str,
-        username: str,
-        slug: str,
-        *,
-        name: str,
-        price: int,
-        system_prompt: str,
-        parameters: Sequence[Mapping[str, Any]],
-        description: str = "",
-        model: str = DEFAULT_MODEL,
-        max_tokens: int = 4096,
-        allows_user_message: bool = False,
-    ) -> None:
-        """Put a template on the shelf, in the place of the active one under the same slug.
-
-        `price` is in micro-USDC.
-        """
-        self._catalogue.put_template(
-            StoredTemplate(
-                id=str(uuid.uuid4()),
-                version=1,
-                owner_id=owner_id,
-                username=username,
-                slug=slug,
-                name=name,
-                description=description,
-                price=price,
-                sealed_prompt=self._box.seal(system_prompt, prompt_place(owner_id)),
-                parameters=json.dumps(list(parameters)),
-                model=model,
-                max_tokens=max_tokens,
-                allows_user_message=allows_user_message,
-            )
-        )

@@ -7,11 +7,23 @@ from x402jobs.adapters.sqlite.catalogue import SqliteCatalogue
 from x402jobs.adapters.sqlite.database import Database
 from x402jobs.adapters.sqlite.keys import SqliteKeys
 from x402jobs.adapters.sqlite.ledger import SqliteLedger
+from x402jobs.adapters.sqlite.sealed import SqliteSealed
 
-__all__ = ["Database", "SqliteCatalogue", "SqliteKeys", "SqliteLedger", "embedded_store"]
+__all__ = [
+    "Database",
+    "SqliteCatalogue",
+    "SqliteKeys",
+    "SqliteLedger",
+    "SqliteSealed",
+    "embedded_store",
+]
+
+UPGRADES = (2,)
+"""Each leads from the version before it; schema.sql is always the newest."""
 
 
 def embedded_store(data: Path) -> Database:
     """The store of this data directory; directory and file are made on first use."""
-    schema = resources.files(__package__).joinpath("schema.sql").read_text()
-    return Database(data / "x402jobs.sqlite3", schema)
+    here = resources.files(__package__)
+    upgrades = [here.joinpath(f"upgrades/{number}.sql").read_text() for number in UPGRADES]
+    return Database(data / "x402jobs.sqlite3", here.joinpath("schema.sql").read_text(), upgrades)

@@ -2,10 +2,14 @@
 
 import sqlite3
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from x402jobs.adapters.sqlite.database import Database
 from x402jobs.adapters.sqlite.ledger import COLUMNS, to_execution
+from x402jobs.domain.errors import SlugTaken, Stale
 from x402jobs.domain.listing import Listing, StoredTemplate
+from x402jobs.domain.page import Page
 
 _EARLIER = ", ".join(f'e."{name}" AS "earlier_{name}"' for name in COLUMNS)
 
@@ -21,17 +25,19 @@ _LISTING = f"""
     LEFT JOIN x402_payout_addresses w ON w.user_id = p.id
     LEFT JOIN x402_executions e ON e.claim_key = asked.claim_key"""
 
-_PUT_TEMPLATE = """
-    INSERT INTO x402_resources (
-        id, version, registered_by, slug, name, description, price_usdc, pt_system_prompt,
-        pt_parameters, pt_model, pt_max_tokens, pt_allows_user_message
-    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-    ON CONFLICT (registered_by, slug) WHERE is_active DO UPDATE SET
-        version = x402_resources.version + 1, name = excluded.name,
-        description = excluded.description, price_usdc = excluded.price_usdc,
-        pt_system_prompt = excluded.pt_system_prompt, pt_parameters = excluded.pt_parameters,
-        pt_model = excluded.pt_model, pt_max_tokens = excluded.pt_max_tokens,
-        pt_allows_user_message = excluded.pt_allows_user_message"""
+_TEMPLATE = """
+    SELECT r.*, p.username FROM x402_resources r JOIN profiles p ON p.id = r.registered_by
+    WHERE r.deleted_at IS NULL AND """
+
+_COLUMNS = (
+    "id", "version", "registered_by", "slug", "name", "description", "price_usdc", "network",
+    "is_active", "pt_system_prompt", "pt_parameters", "pt_model", "pt_max_tokens",
+    "pt_allows_user_message", "created_at", "updated_at",
+)  # fmt: skip
+_ADD = f"""INSERT INTO x402_resources ({", ".join(_COLUMNS)})
+    VALUES ({", ".join(f":{name}" for name in _COLUMNS)})"""
+_REPLACE = f"""UPDATE x402_resources SET {", ".join(f"{name} = :{name}" for name in _COLUMNS)}
+    WHERE id = :id AND version = :version_before AND deleted_at IS NULL"""
 
 
 class SqliteCatalogue:
@@ -62,23 +68,102 @@ class SqliteCatalogue:
         rows = self._database.read("SELECT id FROM profiles WHERE username = ?", username)
         return rows[0]["id"] if rows else None
 
-    def put_template(self, template: StoredTemplate) -> None:
-        values = (
-            template.id,
-            template.version,
-            template.owner_id,
-            template.slug,
-            template.name,
-            template.description,
-            template.price,
-            template.sealed_prompt,
-            template.parameters,
-            template.model,
-            template.max_tokens,
-            template.allows_user_message,
-        )
+    def username(self, user_id: str) -> str | None:
+        rows = self._database.read("SELECT username FROM profiles WHERE id = ?", user_id)
+        return rows[0]["username"] if rows else None
+
+    def give_username(self, user_id: str, username: str) -> str | None:
         with self._database.write() as connection:
-            connection.execute(_PUT_TEMPLATE, values)
+            connection.execute(
+                """INSERT INTO profiles (id, username) VALUES (:id, :username)
+                ON CONFLICT DO NOTHING""",
+                {"id": user_id, "username": username},
+            )
+            connection.execute(
+                """UPDATE OR IGNORE profiles SET username = :username
+                WHERE id = :id AND username IS NULL""",
+                {"id": user_id, "username": username},
+            )
+            found = connection.execute("SELECT username FROM profiles WHERE id = ?", (user_id,))
+            row = found.fetchone()
+            return row["username"] if row else None
+
+    def templates(self, owner_id: str, limit: int, offset: int) -> Page[StoredTemplate]:
+        return self._page("r.registered_by = :who", limit, offset, who=owner_id)
+
+    def shelf(self, limit: int, offset: int) -> Page[StoredTemplate]:
+        return self._page("r.is_active", limit, offset)
+
+    def template(self, owner_id: str, template_id: str) -> StoredTemplate | None:
+        sql = f"{_TEMPLATE} r.registered_by = ? AND r.id = ?"
+        rows = self._database.read(sql, owner_id, template_id)
+        return _to_template(rows[0]) if rows else None
+
+    def add_template(self, template: StoredTemplate) -> None:
+        with self._database.write() as connection, _slug_of_its_own():
+            connection.execute(_ADD, _to_row(template))
+
+    def replace_template(self, before: StoredTemplate, after: StoredTemplate) -> None:
+        values = _to_row(after) | {"version_before": before.version}
+        with self._database.write() as connection, _slug_of_its_own():
+            if connection.execute(_REPLACE, values).rowcount != 1:
+                raise Stale()
+
+    def delete_template(self, owner_id: str, template_id: str, now: float) -> bool:
+        with self._database.write() as connection:
+            deleted = connection.execute(
+                """UPDATE x402_resources SET is_active = 0, deleted_at = :now
+                WHERE id = :id AND registered_by = :owner AND deleted_at IS NULL""",
+                {"now": now, "id": template_id, "owner": owner_id},
+            )
+            return deleted.rowcount == 1
+
+    def _page(self, which: str, limit: int, offset: int, **values: str) -> Page[StoredTemplate]:
+        """Newest first; the count and the rows are of one moment."""
+        with self._database.connection() as connection:
+            rows = connection.execute(
+                f"""WITH found AS ({_TEMPLATE} {which}),
+                shown AS (
+                    SELECT * FROM found ORDER BY created_at DESC, id LIMIT :limit OFFSET :offset
+                )
+                SELECT (SELECT COUNT(*) FROM found) AS total, shown.*
+                FROM (SELECT 1) LEFT JOIN shown ORDER BY created_at DESC, id""",
+                values | {"limit": limit, "offset": offset},
+            ).fetchall()
+        shown = [_to_template(row) for row in rows if row["id"] is not None]
+        return Page(shown, rows[0]["total"], limit, offset)
+
+
+@contextmanager
+def _slug_of_its_own() -> Iterator[None]:
+    """The one unique index besides the primary key, whose ids are random, is the slug's."""
+    try:
+        yield
+    except sqlite3.IntegrityError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_CONSTRAINT_UNIQUE:
+            raise SlugTaken() from None
+        raise
+
+
+def _to_row(template: StoredTemplate) -> dict[str, object]:
+    return {
+        "id": template.id,
+        "version": template.version,
+        "registered_by": template.owner_id,
+        "slug": template.slug,
+        "name": template.name,
+        "description": template.description,
+        "price_usdc": template.price,
+        "network": template.network,
+        "is_active": template.is_active,
+        "pt_system_prompt": template.sealed_prompt,
+        "pt_parameters": template.parameters,
+        "pt_model": template.model,
+        "pt_max_tokens": template.max_tokens,
+        "pt_allows_user_message": template.allows_user_message,
+        "created_at": template.created_at,
+        "updated_at": template.updated_at,
+    }
 
 
 def _to_template(row: sqlite3.Row) -> StoredTemplate:
@@ -96,4 +181,8 @@ def _to_template(row: sqlite3.Row) -> StoredTemplate:
         model=row["pt_model"],
         max_tokens=row["pt_max_tokens"],
         allows_user_message=bool(row["pt_allows_user_message"]),
+        network=row["network"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        is_active=bool(row["is_active"]),
     )

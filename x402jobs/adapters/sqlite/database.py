@@ -3,7 +3,7 @@
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +20,19 @@ FORK_SECONDS = 1
 class Database:
     """One connection a process, opened on first use, closed before a fork and opened again after.
 
-    `schema` is run once, by whichever process comes first; `durable` commits survive a power cut
-    (`synchronous=FULL`), others only the death of the process. Every SQLite error becomes
-    StoreUnavailable. A lock lets threads take turns: nothing may yield to gevent while a
-    transaction is open, and SQLite itself never does.
+    `schema` is run once, by whichever process comes first; a file made by an earlier version is
+    brought up to it by those of the `upgrades` (from 1 to 2, from 2 to 3, …) it lacks. `durable`
+    commits survive a power cut (`synchronous=FULL`), others only the death of the process. Every
+    SQLite error becomes StoreUnavailable. A lock lets threads take turns: nothing may yield to
+    gevent while a transaction is open, and SQLite itself never does.
     """
 
-    def __init__(self, path: Path, schema: str, *, durable: bool = True) -> None:
+    def __init__(
+        self, path: Path, schema: str, upgrades: Sequence[str] = (), *, durable: bool = True
+    ) -> None:
         self._path = path
         self._schema = schema
+        self._upgrades = upgrades
         self._synchronous = "FULL" if durable else "NORMAL"
         self._handle: _Handle | None = None
         _databases.add(self)
@@ -84,11 +88,26 @@ class Database:
             connection.row_factory = sqlite3.Row
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+            self._prepare(connection)
             connection.execute("PRAGMA foreign_keys = ON")
-            if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
-                # One transaction: a process killed in the middle of it leaves nothing behind.
-                connection.executescript(f"BEGIN; {self._schema}; PRAGMA user_version = 1; COMMIT")
         return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        """Make the tables, or bring an older version's up to this one, step by step.
+
+        Each step is one transaction: a process killed in the middle of it leaves nothing behind.
+        Upgrades run without foreign keys, as rebuilding a table demands (sqlite.org, ALTER TABLE).
+        """
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        newest = len(self._upgrades) + 1
+        if version > newest:
+            raise StoreUnavailable(
+                f"{self._path} was written by a newer version of x402jobs. Use that one."
+            )
+        steps = {newest: self._schema} if version == 0 else dict(enumerate(self._upgrades, start=2))
+        for number, step in steps.items():
+            if number > version:
+                connection.executescript(f"BEGIN; {step}; PRAGMA user_version = {number}; COMMIT")
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,15 @@
 
 import json
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
 from x402jobs.adapters.sqlite.database import Database
 from x402jobs.domain.errors import Superseded
 from x402jobs.domain.execution import Execution, Kind, State
+from x402jobs.domain.page import Page
+from x402jobs.domain.sales import Sales
 
 COLUMNS = tuple(field.name for field in fields(Execution))
 _NAMES = ", ".join(f'"{name}"' for name in COLUMNS)
@@ -26,6 +29,26 @@ _SWAP = f"""UPDATE x402_executions SET {_SET}, sealed_payment = CASE
     WHERE id = :id AND attempt = :attempt_before AND state = :state_before"""
 _KEEP_ANSWER = """INSERT INTO x402_answers (execution_id, sealed_answer)
     VALUES (:id, :sealed_answer)"""
+
+
+# What ended `released` was not sold: a paid one cost nothing, an unpaid one failed.
+_SALES = """
+    SELECT template_id,
+        SUM(sold) AS calls,
+        SUM(sold AND state = 'completed') AS completed,
+        SUM(sold AND state IN ('refund_due', 'refunded', 'released')) AS failed,
+        SUM(kind = 'owner_test') AS tests,
+        SUM(coalesce(json_extract(usage, '$.input_tokens'), 0)
+            + coalesce(json_extract(usage, '$.cache_creation_input_tokens'), 0)
+            + coalesce(json_extract(usage, '$.cache_read_input_tokens'), 0)) AS input_tokens,
+        SUM(coalesce(json_extract(usage, '$.output_tokens'), 0)) AS output_tokens,
+        SUM(amount * (state IN ('settled', 'completed', 'refund_due'))) AS revenue,
+        SUM(amount * (state = 'refund_due')) AS refunds_due
+    FROM (
+        SELECT *, kind = 'free' OR (kind = 'paid' AND "transaction" IS NOT NULL) AS sold
+        FROM x402_executions WHERE template_id IN (SELECT value FROM json_each(?))
+    )
+    GROUP BY template_id"""
 
 
 class SqliteLedger:
@@ -61,6 +84,33 @@ class SqliteLedger:
     def record(self, execution: Execution) -> None:
         with self._database.write() as connection:
             connection.execute(_INSERT, to_row(execution))
+
+    def sales(self, template_ids: Sequence[str]) -> dict[str, Sales]:
+        rows = self._database.read(_SALES, json.dumps(list(template_ids)))
+        names = [field.name for field in fields(Sales)]
+        return {row["template_id"]: Sales(**{each: row[each] for each in names}) for row in rows}
+
+    def executions_of(
+        self,
+        limit: int,
+        offset: int,
+        *,
+        template_id: str | None = None,
+        caller_id: str | None = None,
+    ) -> Page[Execution]:
+        which = "template_id = :who" if template_id is not None else "caller_id = :who"
+        with self._database.connection() as connection:
+            rows = connection.execute(
+                f"""WITH found AS (SELECT {_NAMES} FROM x402_executions WHERE {which}),
+                shown AS (
+                    SELECT * FROM found ORDER BY created_at DESC, id LIMIT :limit OFFSET :offset
+                )
+                SELECT (SELECT COUNT(*) FROM found) AS total, shown.*
+                FROM (SELECT 1) LEFT JOIN shown ORDER BY created_at DESC, id""",
+                {"who": template_id or caller_id, "limit": limit, "offset": offset},
+            ).fetchall()
+        shown = [to_execution(row) for row in rows if row["id"] is not None]
+        return Page(shown, rows[0]["total"], limit, offset)
 
     def sealed_answer(self, execution: Execution) -> str | None:
         rows = self._database.read(

@@ -3,7 +3,8 @@
 
 CREATE TABLE profiles (
     id TEXT PRIMARY KEY,
-    username TEXT NOT NULL UNIQUE COLLATE NOCASE
+    -- Null until its owner has chosen one.
+    username TEXT UNIQUE COLLATE NOCASE
 ) STRICT;
 
 CREATE TABLE x402_user_claude_configs (
@@ -25,16 +26,22 @@ CREATE TABLE x402_resources (
     name TEXT NOT NULL,
     description TEXT NOT NULL DEFAULT '',
     price_usdc INTEGER NOT NULL CHECK (price_usdc >= 0),
+    network TEXT NOT NULL,
     is_active INTEGER NOT NULL DEFAULT 1 CHECK (is_active IN (0, 1)),
     pt_system_prompt TEXT NOT NULL,
     pt_parameters TEXT NOT NULL DEFAULT '[]',
     pt_model TEXT NOT NULL,
     pt_max_tokens INTEGER NOT NULL CHECK (pt_max_tokens BETWEEN 1 AND 8192),
-    pt_allows_user_message INTEGER NOT NULL DEFAULT 0 CHECK (pt_allows_user_message IN (0, 1))
+    pt_allows_user_message INTEGER NOT NULL DEFAULT 0 CHECK (pt_allows_user_message IN (0, 1)),
+    created_at REAL NOT NULL,
+    updated_at REAL NOT NULL,
+    deleted_at REAL,
+    CHECK (deleted_at IS NULL OR NOT is_active)
 ) STRICT;
 
--- Deleting a template frees its slug and keeps its row: sales point at it.
-CREATE UNIQUE INDEX x402_resources_slug ON x402_resources (registered_by, slug) WHERE is_active;
+-- Deleting a template frees its slug and keeps its row: sales point at it. A paused one keeps both.
+CREATE UNIQUE INDEX x402_resources_slug ON x402_resources (registered_by, slug)
+    WHERE deleted_at IS NULL;
 
 CREATE TABLE x402_executions (
     id TEXT PRIMARY KEY,
@@ -48,6 +55,8 @@ CREATE TABLE x402_executions (
     template_id TEXT NOT NULL REFERENCES x402_resources (id),
     template_version INTEGER NOT NULL,
     digest TEXT NOT NULL,
+    -- The account that was signed in, if any; a payer needs none.
+    caller_id TEXT,
     payer TEXT,
     network TEXT,
     amount INTEGER NOT NULL CHECK (amount >= 0),
@@ -71,6 +80,10 @@ CREATE TABLE x402_executions (
     CHECK (state NOT IN ('settled', 'refund_due', 'refunded') OR "transaction" IS NOT NULL),
     CHECK (kind <> 'paid' OR state <> 'completed' OR "transaction" IS NOT NULL)
 ) STRICT;
+
+CREATE INDEX x402_executions_sales ON x402_executions (template_id, created_at);
+CREATE INDEX x402_executions_calls ON x402_executions (caller_id, created_at)
+    WHERE caller_id IS NOT NULL;
 
 CREATE TABLE x402_answers (
     execution_id TEXT PRIMARY KEY REFERENCES x402_executions (id),

@@ -1,0 +1,164 @@
+"""What creators may send, field by field (spec/instant.md, Creator's side)."""
+
+import re
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any
+
+from marshmallow import Schema, ValidationError, fields
+from marshmallow.validate import Length, Range, Regexp
+
+from x402jobs.domain.caller import USERNAME
+from x402jobs.domain.errors import InvalidRequest
+from x402jobs.domain.money import MICRO, parse_usdc
+from x402jobs.domain.prompt_template import MAX_VALUE_CHARACTERS
+from x402jobs.domain.template_draft import MAX_SLUG_CHARACTERS, SLUG
+
+LEAST_PRICE, MOST_PRICE = MICRO // 1000, 1000 * MICRO
+MAX_PROMPT_CHARACTERS = 100_000
+MAX_PARAMETERS = 63
+"""A call may have 64 keys, and `user_message` is one of them."""
+
+_ONE_LINE = Regexp(
+    re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]*\Z"), error="Must be one line of text."
+)
+_KEY = Regexp(
+    re.compile(r"[\x21-\x7e]{1,500}\Z"), error="Must be 1 to 500 visible ASCII characters."
+)
+
+
+class Flag(fields.Field[bool]):
+    """true or false; not "yes", not 1."""
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> bool:
+        if not isinstance(value, bool):
+            raise ValidationError("Must be true or false.")
+        return value
+
+
+class Digits(fields.Field[int]):
+    """A whole number in a query, as plain digits."""
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
+        if re.fullmatch(r"[0-9]{1,10}", value) is None:
+            raise ValidationError("Must be a whole number.")
+        return int(value)
+
+
+class Answer(Enum):
+    """Yes or no in a query."""
+
+    YES, NO = "true", "false"
+
+
+class Price(fields.Field[int]):
+    """A decimal string of USDC, read as micro-USDC."""
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
+        try:
+            price = parse_usdc(value)
+        except (ValueError, TypeError):
+            price = -1
+        if price != 0 and not LEAST_PRICE <= price <= MOST_PRICE:
+            raise ValidationError(
+                'Must be a decimal string of USDC with at most six places: "0" (free), '
+                'or "0.001" to "1000".'
+            )
+        return price
+
+
+class ParameterSchema(Schema):
+    """One parameter's definition."""
+
+    name = fields.String(required=True, validate=Length(1, 64))
+    description = fields.String(validate=Length(max=500))
+    required = Flag()
+    default = fields.String(validate=Length(max=MAX_VALUE_CHARACTERS))
+    maxLength = fields.Integer(strict=True, validate=Range(1, MAX_VALUE_CHARACTERS))
+    enum = fields.List(fields.String(validate=Length(1, 500)), validate=Length(1, 100))
+
+
+class TemplateSchema(Schema):
+    """A template as POST /resources takes it; the names behind `attribute` are TemplateDraft's."""
+
+    name = fields.String(required=True, validate=[Length(1, 100), _ONE_LINE])
+    slug = fields.String(
+        validate=[
+            Length(1, MAX_SLUG_CHARACTERS),
+            Regexp(
+                re.compile(rf"{SLUG.pattern}\Z"),
+                error="Must be lower-case letters and digits, with single hyphens between.",
+            ),
+        ]
+    )
+    description = fields.String(validate=Length(max=500))
+    priceUsdc = Price(required=True, attribute="price")
+    network = fields.String(validate=Length(1, 64))
+    systemPrompt = fields.String(
+        required=True, attribute="system_prompt", validate=Length(1, MAX_PROMPT_CHARACTERS)
+    )
+    parameters = fields.List(fields.Nested(ParameterSchema), validate=Length(max=MAX_PARAMETERS))
+    maxTokens = fields.Integer(strict=True, attribute="max_tokens", validate=Range(1, 8192))
+    model = fields.String(validate=Length(1, 100))
+    allowsUserMessage = Flag(attribute="allows_user_message")
+    isActive = Flag(attribute="is_active")
+
+
+class ClaudeConfigSchema(Schema):
+    """A Claude key and its switch, either alone or both."""
+
+    apiKey = fields.String(validate=_KEY)
+    isEnabled = Flag()
+
+
+class WalletConfigSchema(Schema):
+    """A payout address; its own rules are the domain's."""
+
+    baseAddress = fields.String(required=True)
+
+
+class ProfileSchema(Schema):
+    """A username."""
+
+    username = fields.String(
+        required=True,
+        validate=Regexp(
+            re.compile(rf"{USERNAME.pattern}\Z"),
+            error="Must be 3 to 20 lower-case letters, digits and underscores.",
+        ),
+    )
+
+
+class PageSchema(Schema):
+    """Which part of a list; from a query, where everything is text."""
+
+    limit = Digits(load_default=25, validate=Range(1, 100))
+    offset = Digits(load_default=0, validate=Range(0, 10**9))
+
+
+class VerifySchema(Schema):
+    """Whether a key is to be tried before it is stored; from a query."""
+
+    verify = fields.Enum(Answer, by_value=True, load_default=Answer.NO)
+
+
+def load(schema: Schema, document: Mapping[str, Any], *, partial: bool = False) -> dict[str, Any]:
+    """The document's fields as values. Raises InvalidRequest naming the first that is wrong.
+
+    With `partial` nothing is required on the first level. What a schema does not know is refused.
+    """
+    try:
+        # By name, because a bare True would reach into the parameters.
+        return dict(schema.load(document, partial=tuple(schema.fields) if partial else ()))
+    except ValidationError as error:
+        field, reason = _first(error.messages_dict)
+        raise InvalidRequest(f"{field}: {reason}", field=field) from None
+
+
+def _first(messages: Any) -> tuple[str, str]:
+    """The path of the first fault, dotted, and its sentence."""
+    path: list[str] = []
+    while isinstance(messages, dict):
+        name, messages = next(iter(messages.items()))
+        path.append(str(name)[:64])
+    return ".".join(path), str(messages[0])
