@@ -19,6 +19,7 @@ from x402jobs.app import create_app
 from x402jobs.devkit.claude_server import ClaudeServer
 from x402jobs.devkit.development_ledger import DevelopmentLedger
 from x402jobs.devkit.wallet import Wallet, sign
+from x402jobs.domain.networks import Networks
 from x402jobs.domain.secret import Secret
 from x402jobs.domain.template_draft import TemplateDraft
 from x402jobs.ports import Facilitator
@@ -164,11 +165,21 @@ def facilitator() -> Facilitator | None:
 
 
 @pytest.fixture
+def networks() -> Networks | None:
+    """The development network alone, unless a module of tests brings more."""
+    return None
+
+
+@pytest.fixture
 def shop(
-    settings: Settings, claude: ClaudeServer, tmp_path: Path, facilitator: Facilitator | None
+    settings: Settings,
+    claude: ClaudeServer,
+    tmp_path: Path,
+    facilitator: Facilitator | None,
+    networks: Networks | None,
 ) -> Iterator[Shop]:
     """The product in process: only the server in front is Flask's test client."""
-    services = build_services(settings, facilitator)
+    services = build_services(settings, facilitator, networks)
     ada = catalogue(settings).add_user("ada")
     services.integrations.save_claude_config(ada, Secret(CREATOR_KEY))
     services.integrations.save_pay_to(ada, PAY_TO)

@@ -20,6 +20,9 @@ WRONG = {
     "CLAUDE_FIRST_CONTENT_SECONDS": "0",
     "CLAUDE_IDLE_SECONDS": "-5",
     "CLAUDE_TOTAL_SECONDS": "1e9",
+    "FACILITATOR_URL": f"http://{CANARY}.example",
+    "X402_NETWORKS": f"base,{CANARY}",
+    "FACILITATOR_SETTLE_SECONDS": CANARY,
     "HEARTBEAT_SECONDS": "nan",
     "LOG_LEVEL": CANARY,
 }
@@ -59,10 +62,70 @@ def test_what_the_vendors_package_would_obey_is_refused(name):
     assert CANARY not in fault
 
 
-def test_production_is_refused_as_long_as_there_is_only_play_money():
-    (fault,) = refused({"ENV": "production"})
+URL = {"FACILITATOR_URL": "https://facilitator.example"}
+BASE, PLAY = {"X402_NETWORKS": "base"}, {"X402_NETWORKS": "eip155:31337"}
+PRODUCTION = {"ENV": "production"}
+TOGETHER: list[tuple[dict[str, str], list[str]]] = [
+    # what is set, and which variables are named for it
+    ({}, []),
+    (URL | BASE, []),
+    (URL | PLAY, []),
+    (URL | BASE | PRODUCTION, []),
+    (URL, ["X402_NETWORKS"]),
+    (BASE, ["X402_NETWORKS"]),
+    (PLAY, ["X402_NETWORKS"]),
+    (PRODUCTION, ["ENV"]),
+    (PRODUCTION | URL, ["X402_NETWORKS"]),
+    (PRODUCTION | BASE, ["X402_NETWORKS", "ENV"]),
+    (PRODUCTION | PLAY, ["X402_NETWORKS", "ENV", "X402_NETWORKS"]),
+    (PRODUCTION | URL | PLAY, ["X402_NETWORKS"]),
+    (PRODUCTION | URL | {"X402_NETWORKS": "base,eip155:31337"}, ["X402_NETWORKS"]),
+    (PRODUCTION | {"FACILITATOR_URL": "nowhere"}, ["FACILITATOR_URL"]),
+]
 
-    assert fault.startswith("ENV: production needs a facilitator")
+
+@pytest.mark.parametrize(("environ", "named"), TOGETHER)
+def test_settings_about_money_must_fit_together(environ, named):
+    faults = refused(environ) if named else Settings.from_env(environ) and []
+
+    assert [fault.split(":")[0] for fault in faults] == named
+
+
+def test_what_production_needs_is_said():
+    (fault,) = refused(PRODUCTION)
+
+    assert fault == "ENV: production needs a facilitator; set FACILITATOR_URL and X402_NETWORKS"
+
+
+@pytest.mark.parametrize(
+    ("value", "ids"),
+    [
+        ("base", ["eip155:8453"]),
+        ("eip155:8453", ["eip155:8453"]),
+        ("polygon,base", ["eip155:137", "eip155:8453"]),
+        (" base , eip155:43114 ", ["eip155:8453", "eip155:43114"]),
+        ("eip155:31337", ["eip155:31337"]),
+    ],
+)
+def test_networks_are_read_in_their_order(value, ids):
+    settings = Settings.from_env(URL | {"X402_NETWORKS": value})
+
+    assert [network.id for network in settings.networks] == ids
+
+
+@pytest.mark.parametrize(
+    "value", ["base,base", "base,eip155:8453", "base,", ",", "Base", "solana", "8453", "eip155:1"]
+)
+def test_networks_that_are_unknown_or_named_twice_are_refused(value):
+    (fault,) = refused(URL | {"X402_NETWORKS": value})
+
+    assert fault.startswith("X402_NETWORKS: ") and "each once" in fault
+
+
+def test_the_facilitators_url_does_not_show_itself():
+    url = f"https://user:{CANARY}@facilitator.example/{CANARY}"
+
+    assert CANARY not in repr(Settings.from_env(BASE | {"FACILITATOR_URL": url}))
 
 
 @pytest.mark.parametrize(
@@ -70,6 +133,7 @@ def test_production_is_refused_as_long_as_there_is_only_play_money():
     [
         ("X402JOBS_DATA", "/var/lib/x", "data", Path("/var/lib/x")),
         ("X402JOBS_KEYS", "k1:abc", "keys", "k1:abc"),
+        ("INTEGRATION_ENCRYPTION_SECRET", " schlüssel ", "integration_secret", " schlüssel "),
         ("PUBLIC_URL", "https://jobs.example", "public_url", "https://jobs.example"),
         ("PUBLIC_URL", "https://jobs.example/", "public_url", "https://jobs.example"),
         ("X402JOBS_BIND", "0.0.0.0:80", "bind", "0.0.0.0:80"),
@@ -79,6 +143,7 @@ def test_production_is_refused_as_long_as_there_is_only_play_money():
         ("CLAUDE_URL", "http://localhost:9", "claude_url", "http://localhost:9"),
         ("CLAUDE_URL", "http://[::1]:9", "claude_url", "http://[::1]:9"),
         ("CLAUDE_IDLE_SECONDS", "0.5", "idle_seconds", 0.5),
+        ("FACILITATOR_SETTLE_SECONDS", "120", "settle_seconds", 120.0),
         ("HEARTBEAT_SECONDS", "3600", "heartbeat_seconds", 3600.0),
         ("LOG_LEVEL", "debug", "log_level", "DEBUG"),
         ("ENV", "development", "environment", "development"),
@@ -103,6 +168,11 @@ def test_a_setting_is_read(variable, value, name, expected):
         ("X402JOBS_BIND", "localhost:"),
         ("X402JOBS_BIND", "localhost:http"),
         ("X402JOBS_BIND", "unix:"),
+        ("FACILITATOR_URL", "http://facilitator.example"),
+        ("FACILITATOR_URL", "facilitator.example"),
+        ("FACILITATOR_URL", "https://facilitator.example?key=1"),
+        ("FACILITATOR_SETTLE_SECONDS", "0"),
+        ("INTEGRATION_ENCRYPTION_SECRET", "a byte that is no text: \udcff"),
         ("CLAUDE_URL", "http://claude.example"),
         ("CLAUDE_URL", "http://127.0.0.1.example"),
         ("CLAUDE_URL", "https://claude.example?x=1"),
@@ -120,8 +190,9 @@ def test_a_setting_that_cannot_be_is_refused_by_its_name(variable, value):
     assert fault.startswith(f"{variable}: ")
 
 
-def test_the_key_ring_does_not_show_itself():
-    assert CANARY not in repr(Settings.from_env({"X402JOBS_KEYS": CANARY}))
+@pytest.mark.parametrize("variable", ["X402JOBS_KEYS", "INTEGRATION_ENCRYPTION_SECRET"])
+def test_a_secret_does_not_show_itself(variable):
+    assert CANARY not in repr(Settings.from_env({variable: CANARY}))
 
 
 @pytest.mark.parametrize("ring", [CANARY, f"k1:{CANARY}", "k1:ünïcode"])

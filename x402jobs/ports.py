@@ -4,15 +4,17 @@ Every method of a store may raise StoreUnavailable. Stores keep sealed texts as 
 sealing and opening is the services' work.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
 from x402jobs.domain.execution import Execution
-from x402jobs.domain.listing import Listing, StoredTemplate
+from x402jobs.domain.listing import ClaudeConfig, Listing, StoredTemplate
 from x402jobs.domain.networks import Network
+from x402jobs.domain.page import Page
 from x402jobs.domain.payment import Payment, PaymentRequirements
 from x402jobs.domain.prompt_template import Prompt
+from x402jobs.domain.sales import Sales
 from x402jobs.domain.secret import Secret
 
 
@@ -68,6 +70,21 @@ class Ledger(Protocol):
         """Insert a finished unpaid run."""
         ...
 
+    def sales(self, template_ids: Sequence[str]) -> Mapping[str, Sales]:
+        """What each of these templates has done; one that has done nothing may be absent."""
+        ...
+
+    def executions_of(
+        self,
+        limit: int,
+        offset: int,
+        *,
+        template_id: str | None = None,
+        caller_id: str | None = None,
+    ) -> Page[Execution]:
+        """The runs of a template, or those an account has asked for, newest first."""
+        ...
+
     def sealed_answer(self, execution: Execution) -> str | None:
         """The answer of a completed execution, or None when it was not kept this long."""
         ...
@@ -92,30 +109,95 @@ class Catalogue(Protocol):
         """The id of the user of this name."""
         ...
 
-    def put_template(self, template: StoredTemplate) -> None:
-        """Insert the template, or replace the active one its creator has under the same slug."""
+    def username(self, user_id: str) -> str | None:
+        """The user's name, or None before they have chosen one."""
+        ...
+
+    def give_username(self, user_id: str, username: str) -> str | None:
+        """Name a user who has no name yet.
+
+        Returns the name they have afterwards, which may be an earlier one, or None when this one
+        is somebody else's.
+        """
+        ...
+
+    def templates(self, owner_id: str, limit: int, offset: int) -> Page[StoredTemplate]:
+        """The owner's templates, paused ones too, newest first."""
+        ...
+
+    def shelf(self, limit: int, offset: int) -> Page[StoredTemplate]:
+        """Everybody's active templates, newest first."""
+        ...
+
+    def template(self, owner_id: str, template_id: str) -> StoredTemplate | None:
+        """One of the owner's templates; a deleted one is gone."""
+        ...
+
+    def add_template(self, template: StoredTemplate) -> None:
+        """Insert it. Raises SlugTaken when its creator has another under the same slug."""
+        ...
+
+    def replace_template(self, before: StoredTemplate, after: StoredTemplate) -> None:
+        """Write `after` where id and version still equal `before`'s. Raises Stale or SlugTaken."""
+        ...
+
+    def delete_template(self, owner_id: str, template_id: str, now: float) -> bool:
+        """Hide it for ever and free its slug; its row stays, sales point at it.
+
+        False when the owner has none of this id.
+        """
         ...
 
 
 class Keys(Protocol):
     """Creators' sealed Claude keys, and their payout addresses."""
 
-    def put_claude_key(self, user_id: str, sealed_key: str, *, enabled: bool) -> None:
-        """Store or replace the user's key."""
+    def claude_config(self, user_id: str) -> ClaudeConfig:
+        """Whether the user has a key, and whether it is enabled."""
+        ...
+
+    def put_claude_key(
+        self, user_id: str, sealed_key: str | None, *, enabled: bool | None = None
+    ) -> ClaudeConfig:
+        """Store the key and the switch; what is None stays as it is, a new key's switch is on.
+
+        Returns what is stored afterwards: nothing, when there was no key and none was given.
+        """
+        ...
+
+    def delete_claude_key(self, user_id: str) -> None:
+        """Forget the key, if there is one."""
+        ...
+
+    def pay_to(self, user_id: str) -> str | None:
+        """The user's payout address."""
         ...
 
     def put_pay_to(self, user_id: str, address: str) -> None:
         """Store or replace the user's payout address."""
         ...
 
+    def delete_pay_to(self, user_id: str) -> None:
+        """Forget the payout address, if there is one."""
+        ...
+
+
+Origin = Literal["aes-256-cbc", "plaintext"]
+"""How the origin service kept a column that was its own before it was ours."""
+
 
 @dataclass(frozen=True)
 class Place:
-    """Where a sealed value rests. It opens in no other place."""
+    """Where a sealed value rests. It opens in no other place.
+
+    `origin` is how the origin service kept this column: what it wrote is read for ever, and bound
+    to nothing.
+    """
 
     table: str
     column: str
     owner: str
+    origin: Origin | None = None
 
 
 class SecretBox(Protocol):
@@ -130,7 +212,52 @@ class SecretBox(Protocol):
         ...
 
     def sign(self, text: str) -> str:
-        """A token that proves we said `text`; the same for the same text."""
+        """A token that proves we said `text`; the same for the same text and primary key."""
+        ...
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a value is kept: under a key of ours, or in the origin's way. Neither is damage."""
+
+    key_id: str | None = None
+    origin: Origin | None = None
+
+
+class RotatingBox(SecretBox, Protocol):
+    """A secret box whose keys can be told apart."""
+
+    @property
+    def key_ids(self) -> Sequence[str]:
+        """The keys that open, as they are now; the first of them, the primary one, seals."""
+        ...
+
+    def form(self, sealed: str, place: Place) -> Form:
+        """How this value is kept, by its looks. Opens nothing."""
+        ...
+
+
+@dataclass(frozen=True)
+class SealedValue:
+    """One sealed value as it rests: the id of its row, whose it is, and its text."""
+
+    row: str
+    owner: str
+    sealed: str = field(repr=False)
+
+
+class SealedValues(Protocol):
+    """Every sealed value of a store, whatever it is for."""
+
+    def page(self, table: str, column: str, after: str, limit: int) -> Sequence[SealedValue]:
+        """The next values in the order of their row ids; empty values are left out."""
+        ...
+
+    def replace(self, table: str, column: str, fresh: Sequence[tuple[SealedValue, str]]) -> int:
+        """Write each text where the row still holds the value it was made from; how many it did.
+
+        All of them are durable together, or none is. Whoever was faster keeps what they wrote.
+        """
         ...
 
 
@@ -198,6 +325,14 @@ class LanguageModel(Protocol):
 
     def speech(self, prompt: Prompt, key: Secret) -> Speech:
         """A speech not begun yet. No call is made here."""
+        ...
+
+    def check_key(self, key: Secret) -> None:
+        """Return if Claude takes the key. Spends no tokens, and does not retry.
+
+        Raises InvalidApiKey when it does not, or the ModelError met instead of an answer: then
+        nothing is known about the key. Waits some seconds at most.
+        """
         ...
 
 

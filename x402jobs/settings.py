@@ -8,12 +8,19 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from x402jobs.domain.networks import DEVELOPMENT, NETWORKS, Network, Networks
+
 
 class SettingsError(Exception):
     """The environment cannot be used; each line names a variable and the mend, never a value."""
 
 
 def _text(value: str) -> str:
+    return value
+
+
+def _utf8(value: str) -> str:
+    value.encode()
     return value
 
 
@@ -43,6 +50,19 @@ def _url(value: str) -> str:
     if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
         raise ValueError
     return value.rstrip("/")
+
+
+def _optional_url(value: str) -> str:
+    return _url(value) if value else ""
+
+
+def _networks(value: str) -> tuple[Network, ...]:
+    known = Networks(tuple(NETWORKS.values()))
+    found = [known.find(name.strip()) for name in value.split(",")] if value else []
+    networks = tuple(network for network in found if network is not None)
+    if len({network.id for network in networks}) != len(found):  # an unknown one, or one twice
+        raise ValueError
+    return networks
 
 
 def _public_url(value: str) -> str:
@@ -87,6 +107,13 @@ class Settings:
         "key ring id:base64,… of 32-byte keys, the first is primary; empty: kept in the directory",
         secret=True,
     )
+    integration_secret: str = _setting(
+        "INTEGRATION_ENCRYPTION_SECRET",
+        _utf8,
+        "",
+        "the origin service's secret, to read the Claude keys it sealed; empty: there are none",
+        secret=True,
+    )
     public_url: str = _setting(
         "PUBLIC_URL",
         _public_url,
@@ -114,6 +141,27 @@ class Settings:
     total_seconds: float = _setting(
         "CLAUDE_TOTAL_SECONDS", _seconds, "600", "limit on a whole answer"
     )
+    facilitator_url: str = _setting(
+        "FACILITATOR_URL",
+        _optional_url,
+        "",
+        "whoever verifies and settles payments, https, plain http only on loopback; "
+        "empty: the development ledger, play money",
+        secret=True,  # it may end in a key
+    )
+    networks: tuple[Network, ...] = _setting(
+        "X402_NETWORKS",
+        _networks,
+        "",
+        "what FACILITATOR_URL is paid on, comma-separated, each once, the preferred one first: "
+        "base, base-sepolia, polygon, avalanche, or their CAIP-2 names such as eip155:8453",
+    )
+    settle_seconds: float = _setting(
+        "FACILITATOR_SETTLE_SECONDS",
+        _seconds,
+        "90",
+        "limit on settling; longer than the facilitator itself waits for a confirmation",
+    )
     heartbeat_seconds: float = _setting(
         "HEARTBEAT_SECONDS", _seconds, "15", "silence on a stream before a comment is sent"
     )
@@ -136,13 +184,34 @@ class Settings:
             for name in POISON
             if environ.get(name)
         ]
-        if values.get("environment") == "production":
-            faults.append(
-                "ENV: production needs a facilitator; this version has only the development ledger"
-            )
+        if {"environment", "facilitator_url", "networks"} <= values.keys():
+            faults += _contradictions(**values)
         if faults:
             raise SettingsError("\n".join(faults))
         return cls(**values)
+
+
+def _contradictions(
+    *,
+    environment: str,
+    facilitator_url: str,
+    networks: tuple[Network, ...],
+    **_: Any,
+) -> list[str]:
+    """What is wrong with the settings about money together, though each may be good alone."""
+    faults = []
+    if facilitator_url and not networks:
+        faults.append("X402_NETWORKS: FACILITATOR_URL needs it; name a network, such as base")
+    if networks and not facilitator_url:
+        faults.append(
+            f"X402_NETWORKS: the development ledger serves {DEVELOPMENT.id} alone; "
+            "set FACILITATOR_URL, or unset this"
+        )
+    if environment == "production" and not facilitator_url:
+        faults.append("ENV: production needs a facilitator; set FACILITATOR_URL and X402_NETWORKS")
+    if environment == "production" and any(network.development for network in networks):
+        faults.append(f"X402_NETWORKS: production refuses {DEVELOPMENT.id}, play money; drop it")
+    return faults
 
 
 POISON = (

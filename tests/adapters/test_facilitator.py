@@ -1,4 +1,4 @@
-"""Signatures, verification and settlement, by the SDK's own facilitator over the play money."""
+"""Signatures, verification and settlement: the SDK's own facilitator over the play money."""
 
 import base64
 import json
@@ -12,17 +12,20 @@ from typing import Any
 
 import pytest
 from eth_account import Account
+from eth_utils import to_checksum_address
 from hypothesis import given
 from hypothesis import strategies as st
 from x402.mechanisms.evm import constants as reasons
 from x402.schemas import SettleResponse, SupportedKind, SupportedResponse, VerifyResponse
 
-from x402jobs.adapters.facilitator import DEFINITE, X402Facilitator, recover
+from x402jobs.adapters.facilitator import DEFINITE, RemoteFacilitator, X402Facilitator, recover
 from x402jobs.devkit.development_ledger import GRANT, DevelopmentLedger
+from x402jobs.devkit.facilitator_server import FacilitatorServer
 from x402jobs.devkit.wallet import Wallet, sign
 from x402jobs.domain.errors import FacilitatorUnavailable
-from x402jobs.domain.networks import DEVELOPMENT, Network
-from x402jobs.domain.payment import Authorization, Payment, PaymentRequirements, Quote
+from x402jobs.domain.networks import DEVELOPMENT, NETWORKS, Network
+from x402jobs.domain.payment import Authorization, Payment, PaymentRequirements
+from x402jobs.domain.quote import Quote
 from x402jobs.domain.secret import Secret
 from x402jobs.ports import Refused, Settled, Unknown, Verified
 
@@ -40,7 +43,7 @@ def new_wallet() -> Wallet:
 
 def pay(wallet: Wallet, asked: PaymentRequirements = ASKED) -> Payment:
     """What the official client presents for this price."""
-    quote = Quote("http://shop.test/@ada/haiku", "A haiku", asked).as_json("Payment required.")
+    quote = Quote("http://shop.test/@ada/haiku", "A haiku", (asked,)).as_json("Payment required.")
     header = sign(wallet, quote, max_usd=1000, networks=[asked.network])
     return Payment.parse(json.loads(base64.b64decode(header)))
 
@@ -86,9 +89,18 @@ def ledger(tmp_path: Path) -> Iterator[DevelopmentLedger]:
     ledger.close()
 
 
-@pytest.fixture
-def facilitator(ledger: DevelopmentLedger) -> X402Facilitator:
-    return X402Facilitator(ledger.facilitator())
+@pytest.fixture(params=["in process", "by URL"])
+def facilitator(
+    request: pytest.FixtureRequest, ledger: DevelopmentLedger
+) -> Iterator[X402Facilitator]:
+    """Whichever way it is asked, it says the same."""
+    if request.param == "in process":
+        yield X402Facilitator(ledger.facilitator())
+        return
+    with FacilitatorServer(ledger.facilitator()) as server:
+        remote = RemoteFacilitator(server.url)
+        yield X402Facilitator(remote)
+        remote.close()
 
 
 @pytest.fixture
@@ -400,8 +412,10 @@ class Scripted:
     supported_says: list[Any] = field(default_factory=list)
     shown: list[Any] = field(default_factory=list)
     asked: list[Any] = field(default_factory=list)
+    supported_asked: int = 0
 
     def get_supported(self) -> Any:
+        self.supported_asked += 1
         kind = SupportedKind(x402_version=2, scheme="exact", network=DEVELOPMENT.id)
         return self._say(self.supported_says.pop(0)) if self.supported_says else supported(kind)
 
@@ -433,10 +447,9 @@ def failure(reason: str | None, transaction: str = "") -> SettleResponse:
     )
 
 
-def success(transaction: Any = TRANSACTION) -> SettleResponse:
-    return SettleResponse.model_construct(
-        success=True, transaction=transaction, network=DEVELOPMENT.id
-    )
+def success(transaction: Any = TRANSACTION, **changes: Any) -> SettleResponse:
+    about = {"success": True, "transaction": transaction, "network": DEVELOPMENT.id}
+    return SettleResponse.model_construct(**about | changes)
 
 
 BROKEN = {
@@ -505,6 +518,57 @@ def test_what_settle_said(ada, said, outcome):
     assert X402Facilitator(Scripted(settle_says=[said])).settle(pay(ada), ASKED) == outcome
 
 
+NOT_ABOUT_US = {
+    "another payer": {"payer": "0x" + "dd" * 20},
+    "another network": {"network": "eip155:8453"},
+    "another network by its short name": {"network": "base"},
+    "less": {"amount": str(PRICE - 1)},
+    "more": {"amount": str(PRICE + 1)},
+    "an amount in dollars": {"amount": "0.01"},
+}
+
+
+@pytest.mark.parametrize("what", NOT_ABOUT_US)
+def test_an_answer_about_another_payment_leaves_the_outcome_of_ours_unknown(ada, what):
+    client = Scripted(settle_says=[success(**NOT_ABOUT_US[what])])
+
+    assert X402Facilitator(client).settle(pay(ada), ASKED) == Unknown("not_ours")
+
+
+@pytest.mark.parametrize("what", [what for what in NOT_ABOUT_US if "another" in what])
+def test_a_refusal_of_another_payment_does_not_release_ours(ada, what):
+    refusal = failure(reasons.ERR_INSUFFICIENT_BALANCE).model_copy(update=NOT_ABOUT_US[what])
+
+    outcome = X402Facilitator(Scripted(settle_says=[refusal])).settle(pay(ada), ASKED)
+
+    assert outcome == Unknown("not_ours")
+
+
+@pytest.mark.parametrize("spelled", [str.lower, str.upper, to_checksum_address])
+def test_a_payer_is_the_same_in_any_letter_case(ada, spelled):
+    said = {"payer": spelled(ada.address), "amount": str(PRICE)}
+    client = Scripted(settle_says=[success(**said)])
+
+    assert X402Facilitator(client).settle(pay(ada), ASKED) == Settled(TRANSACTION)
+
+
+def test_another_payers_verdict_is_none(ada):
+    said = VerifyResponse(is_valid=True, payer="0x" + "dd" * 20)
+
+    with pytest.raises(FacilitatorUnavailable):
+        X402Facilitator(Scripted(verify_says=said)).verify(pay(ada), ASKED)
+
+
+def test_a_network_may_be_told_by_its_short_name(ada):
+    sepolia = NETWORKS["eip155:84532"]
+    asked = PaymentRequirements(sepolia, PRICE, CREATOR)
+    client = Scripted(settle_says=[success(network="base-sepolia")])
+
+    outcome = X402Facilitator(client).settle(hand_sign(ada, sepolia), asked)
+
+    assert outcome == Settled(TRANSACTION)
+
+
 def test_no_definite_refusal_is_one_that_may_follow_a_transfer():
     assert not DEFINITE & {
         reasons.ERR_NONCE_ALREADY_USED,
@@ -537,24 +601,3 @@ def test_a_refusal_of_the_sdks_second_try_does_not_hide_that_the_first_was_sent(
 
     assert X402Facilitator(client).settle(pay(ada), ASKED) == outcome
     assert len(client.asked) == 2
-
-
-def test_a_facilitator_that_does_not_say_what_it_supports_is_asked_again(ada):
-    elsewhere = SupportedKind(x402_version=2, scheme="exact", network="eip155:8453")
-    failing = [ConnectionError(), None, supported(), supported(elsewhere)]
-    facilitator = X402Facilitator(
-        Scripted(
-            supported_says=failing,
-            verify_says=VerifyResponse(is_valid=True),
-            settle_says=[success()],
-        )
-    )
-    payment = pay(ada)
-
-    for _ in range(3):
-        with pytest.raises(FacilitatorUnavailable):
-            facilitator.verify(payment, ASKED)
-    assert facilitator.settle(payment, ASKED) == Unknown("no_answer")
-
-    assert facilitator.verify(payment, ASKED) == Verified()
-    assert facilitator.settle(payment, ASKED) == Settled(TRANSACTION)

@@ -97,3 +97,24 @@ def test_without_a_checkout_it_says_what_to_do(
 
     assert refused.returncode == 1
     assert "wsgi.py is not beside the package" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("networks", "said"),
+    [
+        ("base,eip155:84532", "USDC on base, USDC on base-sepolia through facilitator.example, "),
+        ("eip155:31337", "play dollars on eip155:31337 through facilitator.example, "),
+    ],
+)
+def test_it_says_what_money_it_takes(
+    x402jobs: Command, monkeypatch: pytest.MonkeyPatch, networks: str, said: str
+) -> None:
+    monkeypatch.setattr("os.execve", lambda *_: None)
+    monkeypatch.setattr("os.chdir", lambda _: None)
+    url = "https://user:password@facilitator.example/key"
+
+    begun = x402jobs("serve", FACILITATOR_URL=url, X402_NETWORKS=networks)
+
+    assert said in begun.stderr
+    assert "development money" not in begun.stderr
+    assert "password" not in begun.stderr and "/key" not in begun.stderr

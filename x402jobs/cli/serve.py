@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 
@@ -35,9 +36,22 @@ def serve(bind: str, data: Path) -> None:
     command, checkout = server.command(), server.checkout()
     click.echo(
         f"x402jobs {VERSION}: embedded store {data}, one worker, "
-        f"development money (real signatures, play dollars), {settings.public_url}",
+        f"{_money(settings)}, {settings.public_url}",
         err=True,
     )
     sys.stderr.flush()
     os.chdir(checkout)
     os.execve(command[0], command, environment)
+
+
+def _money(settings: Settings) -> str:
+    """What is taken, and through whom: the host alone, a facilitator's URL may end in a key."""
+    if not settings.facilitator_url:
+        return "development money (real signatures, play dollars)"
+    names = ", ".join(
+        f"play dollars on {network.id}"
+        if network.development
+        else f"USDC on {network.short_name or network.id}"
+        for network in settings.networks
+    )
+    return f"{names} through {urlsplit(settings.facilitator_url).hostname}"
