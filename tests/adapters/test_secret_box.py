@@ -1,19 +1,19 @@
 """Secrets at rest: sealed under a key ring, bound to their place."""
 
 import base64
-import os
-import stat
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from x402jobs.adapters.secret_box import KeyRing, RingSecretBox
+from tests import origin
+from tests.origin import VECTOR, VECTOR_KEY
+from x402jobs.adapters.key_ring import KeyRing
+from x402jobs.adapters.origin_cipher import OriginCipher
+from x402jobs.adapters.secret_box import RingSecretBox
 from x402jobs.domain.errors import Unreadable
-from x402jobs.ports import Place
+from x402jobs.ports import Form, Place
 
 PLACE = Place("x402_user_claude_configs", "api_key_encrypted", "ada")
 CANARY = "sk-ant-canary"
@@ -149,102 +149,207 @@ def test_a_signature_is_the_same_for_the_same_words_and_key_only():
     assert len(BOX.sign("resume e1")) == 43
 
 
-WEAK = base64.b64encode(b"\x00" * 32).decode()
+KEY_PLACE = replace(PLACE, origin="aes-256-cbc")
+PROMPT_PLACE = Place("x402_resources", "pt_system_prompt", "ada", "plaintext")
+READER = RingSecretBox(KeyRing(entry()), OriginCipher(origin.SECRET))
+LONG_KEY = "sk-ant-api03-" + "aB3_-" * 19 + "AA"
+
+
+def opens(box, sealed, place=KEY_PLACE):
+    try:
+        return box.open(sealed, place).reveal()
+    except Unreadable as refusal:
+        assert (str(refusal), refusal.__cause__) == ("", None)
+        return None
+
+
+def test_the_published_vector_of_the_origins_format_is_read():
+    assert origin.sealed(VECTOR_KEY) == VECTOR
+    assert opens(READER, VECTOR) == VECTOR_KEY
+
+
+@pytest.mark.parametrize("length", range(80, 97))
+def test_the_origins_keys_of_every_length_are_read(length):
+    key = LONG_KEY[:length]
+
+    assert opens(READER, origin.sealed(key, iv=b"an iv by chance.")) == key
+
+
+def test_without_the_origins_secret_its_rows_are_unreadable():
+    assert opens(BOX, VECTOR) is None
+
+
+def test_no_wrong_secret_opens_a_row_although_some_pass_the_padding():
+    """Each padding passes with a chance of 1 in 255: what comes out must look like a key."""
+    secrets = [f"wrong {number}" for number in range(3000)]
+
+    assert [each for each in secrets if opens(reader(each), VECTOR)] == []
+    assert sum(passes_the_padding(each, VECTOR) for each in secrets) > 3
+
+
+def reader(secret):
+    return RingSecretBox(KeyRing(entry()), OriginCipher(secret))
+
+
+def passes_the_padding(secret, sealed):
+    """By hand: the last byte of what the secret makes of it, n, stands there n times."""
+    opened = origin.raw(sealed, secret)
+    return 1 <= opened[-1] <= 16 and opened.endswith(opened[-1:] * opened[-1])
 
 
 @pytest.mark.parametrize(
-    ("ring", "place"),
+    "sealed",
     [
-        ("", 1),
-        ("k1", 1),
-        ("k1:", 1),
-        (":" + entry().split(":")[1], 1),
-        ("k1:" + CANARY, 1),
-        ("k1:ünïcode", 1),
-        (entry("k 1"), 1),
-        (entry("k.1"), 1),
-        (entry("k" * 33), 1),
-        (entry(length=31), 1),
-        (entry(length=33), 1),
-        (entry(length=16), 1),
-        (f"k1:{WEAK}", 1),
-        (entry() + ",", 2),
-        (f"{entry()},{entry('k1', 2)}", 2),
-        (f"{entry()},{entry('k2', 2)},k3:{CANARY}", 3),
-        (f"{entry()};{entry('k2', 2)}", 1),
+        "",
+        ":",
+        VECTOR_KEY,
+        VECTOR.upper(),
+        VECTOR.replace(":", ""),
+        VECTOR.replace(":", "."),
+        VECTOR.split(":")[0],
+        VECTOR.split(":")[0] + ":",
+        VECTOR[2:],
+        VECTOR[:-2],
+        VECTOR[:-1] + "g",
+        VECTOR + "00",
+        VECTOR + ":" + VECTOR.split(":")[0],
+        VECTOR + "\n",
+        " " + VECTOR,
+        VECTOR.replace("a", "\u0661"),
+        origin.sealed(""),
+        origin.sealed("sk-ant-"),
+        origin.sealed("sk-or-v1-other"),
+        origin.sealed("SK-ANT-api03-EXAMPLE"),
+        origin.sealed(" " + VECTOR_KEY),
+        origin.sealed(VECTOR_KEY + "\n"),
+        origin.sealed(VECTOR_KEY + "\x00"),
+        origin.sealed(VECTOR_KEY.encode() + b"\xff"),
+        origin.sealed("sk-ant-ключ"),
     ],
 )
-def test_a_malformed_or_weak_ring_names_the_entry_and_never_its_value(ring, place):
-    with pytest.raises(ValueError) as refusal:
-        KeyRing(ring)
-
-    said = str(refusal.value)
-    assert f"key ring entry {place} is" in said
-    assert CANARY not in said
-    assert not any(len(part) > 8 and part in said for part in ring.replace(":", ",").split(","))
+def test_what_is_not_exactly_a_claude_key_of_the_origins_is_refused(sealed):
+    assert opens(READER, sealed) is None
 
 
-def test_neither_a_ring_nor_a_box_shows_its_keys():
-    shown = repr(KeyRing(entry())) + repr(BOX)
+def test_of_the_origins_rows_only_the_iv_can_be_changed_unnoticed_and_that_breaks_the_key():
+    """CBC has no seal: a flipped bit of the iv is a flipped bit of the first 16 characters.
 
-    assert entry().split(":")[1] not in shown
+    The first seven of them are checked, so what opens is a key that Claude does not know.
+    """
+    sealed = origin.sealed(LONG_KEY)
+    unnoticed = set()
+    for place, right in enumerate(sealed):
+        for wrong in set("0123456789abcdefABF:. \x00é") - {right}:
+            opened = opens(READER, sealed[:place] + wrong + sealed[place + 1 :])
+            if opened is not None:
+                unnoticed.add(place // 2)
+                changed = [at for at in range(len(LONG_KEY)) if opened[at] != LONG_KEY[at]]
+                assert (changed, len(opened)) == ([place // 2], len(LONG_KEY))
 
-
-def test_a_ring_kept_in_a_file_is_made_once_for_its_owner_alone(tmp_path):
-    path = tmp_path / "data" / "keys"
-    before = os.umask(0)
-    try:
-        sealed = RingSecretBox(KeyRing.at(path)).seal(CANARY, PLACE)
-    finally:
-        os.umask(before)
-
-    assert RingSecretBox(KeyRing.at(path)).open(sealed, PLACE).reveal() == CANARY
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-    assert [each.name for each in path.parent.iterdir()] == ["keys"]
+    assert unnoticed == set(range(7, 16))
 
 
-def test_a_ring_in_a_file_that_is_broken_is_not_replaced(tmp_path):
-    path = tmp_path / "keys"
-    path.write_text("k1:broken\n")
-
-    with pytest.raises(ValueError, match="key ring entry 1"):
-        KeyRing.at(path)
-    assert path.read_text() == "k1:broken\n"
-
-
-RACER = """
-import sys, time
-from pathlib import Path
-from x402jobs.adapters.secret_box import KeyRing, RingSecretBox
-from x402jobs.ports import Place
-path = Path(sys.argv[1])
-print("ready", flush=True)
-sys.stdin.readline()
-print(RingSecretBox(KeyRing.at(path)).seal("racer", Place("t", "c", "o")))
-"""
-
-
-def test_of_eight_processes_that_come_at_once_all_end_up_with_one_ring(tmp_path):
-    path = tmp_path / "data" / "keys"
-    racers = [
-        subprocess.Popen(
-            [sys.executable, "-c", RACER, str(path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-        )
-        for _ in range(8)
+def test_blocks_of_an_origins_row_cannot_be_dropped_doubled_or_exchanged():
+    iv, data = origin.sealed(LONG_KEY).split(":")
+    blocks = [data[at : at + 32] for at in range(0, len(data), 32)]
+    count = len(blocks)
+    others = [[iv, *blocks[:keep]] for keep in range(1, count)]
+    others += [[*blocks[start:]] for start in range(count - 1)]
+    others += [[iv, *blocks[:at], blocks[at], *blocks[at:]] for at in range(count)]
+    others += [[iv, *blocks[:at], *blocks[at + 1 :]] for at in range(count)]
+    others += [
+        [iv, *blocks[:at], blocks[at + 1], blocks[at], *blocks[at + 2 :]] for at in range(count - 1)
     ]
-    for racer in racers:
-        assert racer.stdout.readline() == "ready\n"
-    for racer in racers:
-        racer.stdin.write("go\n")
-        racer.stdin.flush()
-    sealed = [racer.communicate(timeout=60)[0].strip() for racer in racers]
 
-    box = RingSecretBox(KeyRing.at(path))
-    assert [box.open(each, Place("t", "c", "o")).reveal() for each in sealed] == ["racer"] * 8
-    assert [each.name for each in path.parent.iterdir()] == ["keys"]
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [opens(READER, f"{first}:{''.join(rest)}") for first, *rest in others] == [None] * len(
+        others
+    )
+
+
+def test_the_origins_rows_are_bound_to_nobody_and_what_we_seal_is():
+    bob = replace(KEY_PLACE, owner="bob")
+
+    assert opens(READER, VECTOR, bob) == VECTOR_KEY
+    assert opens(READER, READER.seal(VECTOR_KEY, KEY_PLACE), bob) is None
+
+
+@pytest.mark.parametrize("place", [PLACE, PROMPT_PLACE])
+def test_the_origins_cipher_is_read_only_where_the_origin_used_it(place):
+    assert opens(READER, VECTOR, place) == (VECTOR if place is PROMPT_PLACE else None)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "",
+        "You write haiku about {topic}{/topic}.",
+        "日本語で答えて。",
+        VECTOR,
+        CANARY,
+        "v1",
+        "v1.",
+        "v1. Answer briefly.",
+        "v1.0 of the poet",
+        "v2.k1.AAAA",
+        " v1.k1.AAAA",
+        "half \ud83c a pair",
+        "two\nlines\x00",
+    ],
+)
+def test_a_prompt_that_does_not_begin_like_ours_is_the_origins_plain_text(prompt):
+    assert opens(BOX, prompt, PROMPT_PLACE) == prompt
+    assert BOX.form(prompt, PROMPT_PLACE) == Form(origin="plaintext")
+
+
+@pytest.mark.parametrize("place", [PLACE, KEY_PLACE])
+def test_plain_text_is_read_in_no_other_place(place):
+    assert opens(READER, CANARY, place) is None
+
+
+@pytest.mark.parametrize("rest", ["", "AAAA", "AAAA\n", " words", "AA.AA", "A" * 40 + "=" * 3])
+def test_a_prompt_that_begins_like_ours_is_ours_and_whole_or_unreadable(rest):
+    assert opens(BOX, f"v1.k1.{rest}", PROMPT_PLACE) is None
+    assert opens(BOX, f"v1.other.{rest}", PROMPT_PLACE) is None
+
+
+def test_a_damaged_prompt_is_never_taken_for_plain_text_once_its_beginning_stands():
+    sealed = BOX.seal("Write a haiku.", PROMPT_PLACE)
+    begins = len("v1.k1.")
+
+    for place in range(begins, len(sealed)):
+        for wrong in set("Az09-_+/=. \n\x00é") - {sealed[place]}:
+            damaged = sealed[:place] + wrong + sealed[place + 1 :]
+            assert opens(BOX, damaged, PROMPT_PLACE) is None
+
+
+@pytest.mark.parametrize("place", [PLACE, KEY_PLACE, PROMPT_PLACE])
+def test_what_is_written_is_always_ours_and_a_columns_past_is_no_part_of_it(place):
+    sealed = READER.seal(CANARY, place)
+
+    assert sealed.startswith("v1.k1.")
+    for past in (None, "aes-256-cbc", "plaintext"):
+        assert opens(READER, sealed, replace(place, origin=past)) == CANARY
+
+
+@pytest.mark.parametrize(
+    ("sealed", "place", "form"),
+    [
+        (BOX.seal("", PLACE), PLACE, Form(key_id="k1")),
+        (BOX.seal("", PROMPT_PLACE), PROMPT_PLACE, Form(key_id="k1")),
+        ("v1.lost.AAAA", KEY_PLACE, Form(key_id="lost")),
+        (VECTOR, KEY_PLACE, Form(origin="aes-256-cbc")),
+        (VECTOR, PLACE, Form()),
+        (VECTOR, PROMPT_PLACE, Form(origin="plaintext")),
+        (VECTOR.upper(), KEY_PLACE, Form()),
+        (CANARY, KEY_PLACE, Form()),
+        (CANARY, PLACE, Form()),
+        ("", PLACE, Form()),
+        ("v1.k 1.AAAA", PLACE, Form()),
+    ],
+)
+def test_how_a_value_is_kept_is_told_by_its_looks(sealed, place, form):
+    assert BOX.form(sealed, place) == form
+
+
+def test_no_box_shows_the_origins_secret():
+    assert origin.SECRET not in repr(READER) + repr(OriginCipher(origin.SECRET))

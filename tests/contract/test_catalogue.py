@@ -1,9 +1,12 @@
 """Profiles, templates and the one joined read, whatever store is behind them."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from threading import Barrier
 
 import pytest
 
+from x402jobs.domain.errors import SlugTaken, Stale
 from x402jobs.domain.execution import State
 from x402jobs.domain.listing import Listing
 
@@ -126,3 +129,287 @@ def test_another_worker_sees_the_same_at_once(store):
     row = store.ledger.claim(bought())
 
     assert other.catalogue.listing("Ada", "haiku", CLAIM_KEY).earlier == row
+
+
+# names
+
+
+def test_a_name_is_given_once(store):
+    assert store.catalogue.username("new") is None
+
+    assert store.catalogue.give_username("new", "cleo") == "cleo"
+    assert store.catalogue.give_username("new", "other") == "cleo"
+    assert store.catalogue.give_username("new", "cleo") == "cleo"
+
+    assert store.catalogue.username("new") == "cleo"
+    assert store.catalogue.user_id("CLEO") == "new"
+    assert store.catalogue.user_id("other") is None
+
+
+def test_an_account_that_has_stored_something_gets_its_name_later(store):
+    store.keys.put_claude_key("early", "sealed")
+    assert store.catalogue.username("early") is None
+
+    assert store.catalogue.give_username("early", "cleo") == "cleo"
+    assert store.keys.claude_config("early").has_key is True
+
+
+@pytest.mark.parametrize("username", ["ada", "Ada", "ADA"])
+@pytest.mark.parametrize("has_stored_something", [True, False])
+def test_a_name_is_taken_in_any_letter_case(store, username, has_stored_something):
+    if has_stored_something:
+        store.keys.put_pay_to("late", "0x1")
+
+    assert store.catalogue.give_username("late", username) is None
+    assert store.catalogue.username("late") is None
+    assert store.catalogue.username(store.ada) == "ada"
+    assert store.catalogue.give_username("late", "adb") == "adb"
+
+
+def test_a_name_does_not_change_its_owner_by_being_asked_for_again(store):
+    assert store.catalogue.give_username(store.ada, "bob") == "ada"
+    assert store.catalogue.add_user("bob") != store.ada
+
+
+def race(count, run):
+    """What `run(0)`, `run(1)`, … came to, all begun together."""
+    together = Barrier(count)
+
+    def begin(number):
+        together.wait()
+        return run(number)
+
+    with ThreadPoolExecutor(count) as threads:
+        return list(threads.map(begin, range(count)))
+
+
+def test_one_of_many_workers_gets_a_name_for_its_account(store):
+    workers = [store.worker() for _ in range(4)]
+
+    given = race(
+        20, lambda number: workers[number % 4].catalogue.give_username(f"u{number}", "wanted")
+    )
+
+    assert sorted(map(str, given)) == ["None"] * 19 + ["wanted"]
+    assert store.catalogue.user_id("wanted") == f"u{given.index('wanted')}"
+
+
+def test_one_account_gets_one_of_many_names(store):
+    given = race(20, lambda number: store.catalogue.give_username("new", f"name{number}"))
+
+    assert set(given) == {store.catalogue.username("new")}
+    assert len([n for n in range(20) if store.catalogue.user_id(f"name{n}") is not None]) == 1
+
+
+# the creator's templates, and everybody's
+
+
+def published(store, owner_id, name, at, **changes):
+    template = replace(
+        HAIKU,
+        id=f"{name} of {owner_id}",
+        owner_id=owner_id,
+        username=store.catalogue.username(owner_id),
+        slug=name,
+        created_at=at,
+        **changes,
+    )
+    store.catalogue.add_template(template)
+    return template
+
+
+def test_an_empty_list_is_a_page_of_nothing(store):
+    bob = store.catalogue.add_user("bob")
+
+    page = store.catalogue.templates(bob, 10, 0)
+
+    assert (list(page.items), page.total, page.limit, page.offset) == ([], 0, 10, 0)
+    assert store.catalogue.templates("nobody", 10, 5).total == 0
+
+
+def test_a_creator_sees_their_own_templates_newest_first(store):
+    bob = store.catalogue.add_user("bob")
+    one = published(store, bob, "one", 5000.0)
+    three = published(store, bob, "three", 7000.0, is_active=False)
+    two = published(store, bob, "two", 6000.0)
+    gone = published(store, bob, "gone", 8000.0)
+    store.catalogue.delete_template(bob, gone.id, 9000.0)
+
+    page = store.catalogue.templates(bob, 10, 0)
+
+    assert (list(page.items), page.total) == ([three, two, one], 3)
+    assert list(store.catalogue.templates(store.ada, 10, 0).items) == [
+        replace(HAIKU, owner_id=store.ada)
+    ]
+
+
+def test_the_shelf_has_everybodys_active_templates_newest_first(store):
+    bob = store.catalogue.add_user("bob")
+    bobs = published(store, bob, "haiku", 5000.0)
+    published(store, bob, "paused", 6000.0, is_active=False)
+    gone = published(store, store.ada, "gone", 7000.0)
+    adas = published(store, store.ada, "ada-s", 4000.0)
+    store.catalogue.delete_template(store.ada, gone.id, 9000.0)
+
+    page = store.catalogue.shelf(10, 0)
+
+    assert list(page.items) == [bobs, adas, replace(HAIKU, owner_id=store.ada)]
+    assert page.total == 3
+
+
+@pytest.mark.parametrize(
+    ("limit", "offset", "shown"),
+    [
+        (2, 0, ["e", "d"]),
+        (2, 2, ["c", "b"]),
+        (2, 4, ["a"]),
+        (2, 5, []),
+        (2, 10**9, []),
+        (5, 0, ["e", "d", "c", "b", "a"]),
+        (100, 1, ["d", "c", "b", "a"]),
+    ],
+)
+def test_a_list_comes_in_parts_and_always_knows_its_whole(store, limit, offset, shown):
+    bob = store.catalogue.add_user("bob")
+    for at, name in enumerate("abcde"):
+        published(store, bob, name, 5000.0 + at)
+    store.catalogue.delete_template(store.ada, HAIKU.id, 2000.0)
+
+    for page in (
+        store.catalogue.templates(bob, limit, offset),
+        store.catalogue.shelf(limit, offset),
+    ):
+        assert [each.slug for each in page.items] == shown
+        assert (page.total, page.limit, page.offset) == (5, limit, offset)
+        assert page.has_more is (offset + len(shown) < 5 and bool(shown))
+
+
+def test_templates_of_one_moment_are_each_on_one_page(store):
+    bob = store.catalogue.add_user("bob")
+    for name in "cabed":
+        published(store, bob, name, 5000.0)
+
+    found = [store.catalogue.templates(bob, 1, offset).items[0].slug for offset in range(5)]
+
+    assert sorted(found) == list("abcde")
+    assert found == [each.slug for each in store.catalogue.templates(bob, 5, 0).items]
+
+
+def test_a_template_is_its_owners_alone(store):
+    bob = store.catalogue.add_user("bob")
+
+    assert store.catalogue.template(store.ada, HAIKU.id) == replace(HAIKU, owner_id=store.ada)
+    assert store.catalogue.template(bob, HAIKU.id) is None
+    assert store.catalogue.template(store.ada, "nothing") is None
+    assert store.catalogue.delete_template(bob, HAIKU.id, 2000.0) is False
+    assert store.catalogue.template(store.ada, HAIKU.id) is not None
+
+
+def test_a_slug_is_taken_by_active_and_paused_templates_of_the_same_creator(store):
+    bob = store.catalogue.add_user("bob")
+    published(store, store.ada, "paused", 5000.0, is_active=False)
+
+    for slug in ("haiku", "paused"):
+        with pytest.raises(SlugTaken):
+            store.catalogue.add_template(
+                replace(HAIKU, id=f"again-{slug}", owner_id=store.ada, slug=slug)
+            )
+        published(store, bob, slug, 5000.0 + len(slug))
+
+    assert store.catalogue.templates(store.ada, 10, 0).total == 2
+
+
+def test_deleting_frees_the_slug_for_ever_and_happens_once(store):
+    for number in range(3):
+        assert store.catalogue.delete_template(store.ada, HAIKU.id, 2000.0) is (number == 0)
+    assert store.catalogue.template(store.ada, HAIKU.id) is None
+    assert store.catalogue.listing("ada", "haiku", None).template is None
+
+    again = replace(HAIKU, id="t2", owner_id=store.ada)
+    store.catalogue.add_template(again)
+
+    assert store.catalogue.listing("ada", "haiku", None).template == again
+    with pytest.raises(Stale):
+        store.catalogue.replace_template(
+            replace(HAIKU, owner_id=store.ada), replace(HAIKU, owner_id=store.ada, version=2)
+        )
+
+
+def test_a_change_is_written_whole(store):
+    before = replace(HAIKU, owner_id=store.ada)
+    after = replace(
+        before,
+        version=2,
+        slug="other",
+        name="Other",
+        description="Another",
+        price=2**53 + 1,
+        sealed_prompt="v1.k2.sealed",
+        parameters="[]",
+        model="other",
+        max_tokens=1,
+        allows_user_message=True,
+        network="base",
+        updated_at=3000.25,
+        is_active=False,
+    )
+
+    store.catalogue.replace_template(before, after)
+
+    assert store.catalogue.template(store.ada, HAIKU.id) == after
+    assert store.catalogue.listing("ada", "other", None).template is None
+    store.catalogue.replace_template(after, replace(after, version=3, is_active=True))
+    assert store.catalogue.listing("ada", "other", None).template is not None
+    assert store.catalogue.listing("ada", "haiku", None).template is None
+
+
+def test_a_change_to_anothers_slug_writes_nothing(store):
+    published(store, store.ada, "other", 5000.0)
+    before = replace(HAIKU, owner_id=store.ada)
+
+    with pytest.raises(SlugTaken):
+        store.catalogue.replace_template(before, replace(before, version=2, slug="other"))
+
+    assert store.catalogue.template(store.ada, HAIKU.id) == before
+
+
+def test_a_change_of_what_has_been_changed_meanwhile_writes_nothing(store):
+    before = replace(HAIKU, owner_id=store.ada)
+    first = replace(before, version=2, name="First")
+    store.catalogue.replace_template(before, first)
+
+    with pytest.raises(Stale):
+        store.catalogue.replace_template(before, replace(before, version=2, name="Second"))
+
+    assert store.catalogue.template(store.ada, HAIKU.id) == first
+
+
+def test_one_of_many_changes_of_one_version_is_written(store):
+    before, workers = replace(HAIKU, owner_id=store.ada), [store.worker() for _ in range(4)]
+
+    def change(number):
+        after = replace(before, version=2, name=f"name {number}")
+        try:
+            workers[number % 4].catalogue.replace_template(before, after)
+        except Stale:
+            return None
+        return after
+
+    (written,) = [each for each in race(20, change) if each is not None]
+
+    assert store.catalogue.template(store.ada, HAIKU.id) == written
+
+
+def test_one_of_many_templates_gets_a_slug_that_all_want(store):
+    def add(number):
+        try:
+            store.catalogue.add_template(
+                replace(HAIKU, id=f"w{number}", owner_id=store.ada, slug="wanted")
+            )
+        except SlugTaken:
+            return None
+        return f"w{number}"
+
+    (written,) = [each for each in race(20, add) if each is not None]
+
+    assert store.catalogue.listing("ada", "wanted", None).template.id == written

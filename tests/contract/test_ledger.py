@@ -8,8 +8,9 @@ import pytest
 
 from x402jobs.domain.errors import StoreUnavailable, Superseded
 from x402jobs.domain.execution import Execution, Kind, State
+from x402jobs.domain.sales import Sales
 
-from .conftest import CLAIM_KEY, bought, earlier, walked
+from .conftest import CLAIM_KEY, HAIKU, bought, earlier, walked
 
 SETTLED, COMPLETED = State.SETTLED, State.COMPLETED
 TO_SETTLED = (State.SETTLING, State.SETTLED)
@@ -368,3 +369,160 @@ def test_a_row_that_was_refused_does_not_stand_in_the_way_of_the_next(store):
         store.ledger.claim(bought(amount=0))
 
     assert store.ledger.claim(bought()) == bought()
+
+
+# what has been sold
+
+PAID, FREE, TEST = Kind.PAID, Kind.FREE, Kind.OWNER_TEST
+SAID = {"input_tokens": 1, "output_tokens": 20, "cache_read_input_tokens": 300}
+
+
+def written(store, kind, state, number=0, **facts):
+    """A row as it stands at the end of its walk, written down at once."""
+    moved = kind is PAID and state in (SETTLED, COMPLETED, State.REFUND_DUE, State.REFUNDED)
+    facts = {"transaction": "0x1" if moved else None, "created_at": 1000.0 + number} | facts
+    if kind is not PAID:
+        facts = {"payer": None, "network": None, "amount": 0} | facts
+    row = bought(
+        id=f"row{number}",
+        kind=kind,
+        state=state,
+        claim_key=f"claim{number}" if kind is PAID else None,
+        **facts,
+    )
+    store.ledger.record(row)
+    return row
+
+
+def sold(store, template_id=HAIKU.id):
+    return store.ledger.sales([template_id]).get(template_id, Sales())
+
+
+@pytest.mark.parametrize(
+    ("kind", "state", "sales"),
+    [
+        (PAID, State.CLAIMED, Sales()),
+        (PAID, State.SETTLING, Sales()),
+        (PAID, State.SETTLED, Sales(calls=1, revenue=10_000)),
+        (PAID, State.COMPLETED, Sales(calls=1, completed=1, revenue=10_000)),
+        (PAID, State.REFUND_DUE, Sales(calls=1, failed=1, revenue=10_000, refunds_due=10_000)),
+        (PAID, State.REFUNDED, Sales(calls=1, failed=1)),
+        (PAID, State.RELEASED, Sales()),
+        (FREE, State.COMPLETED, Sales(calls=1, completed=1)),
+        (FREE, State.RELEASED, Sales(calls=1, failed=1)),
+        (TEST, State.COMPLETED, Sales(tests=1)),
+        (TEST, State.RELEASED, Sales(tests=1)),
+    ],
+)
+def test_each_ending_counts_for_what_it_is(store, kind, state, sales):
+    written(store, kind, state)
+
+    assert sold(store) == sales
+
+
+def test_a_template_that_nobody_has_called_has_sold_nothing(store):
+    assert sold(store) == sold(store, "unknown") == Sales()
+    assert store.ledger.sales([]) == {}
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [
+        (None, (0, 0)),
+        ({}, (0, 0)),
+        ({"input_tokens": 5}, (5, 0)),
+        ({"output_tokens": 5}, (0, 5)),
+        (SAID, (301, 20)),
+        (SAID | {"cache_creation_input_tokens": 4000, "service_tier": "standard"}, (4301, 20)),
+        ({"input_tokens": None, "output_tokens": 2**40}, (0, 2**40)),
+    ],
+)
+def test_everything_claude_read_and_wrote_is_counted(store, usage, tokens):
+    for number, kind in enumerate((PAID, FREE, TEST)):
+        written(store, kind, COMPLETED, number, usage=usage)
+
+    found = sold(store)
+
+    assert (found.input_tokens, found.output_tokens) == (3 * tokens[0], 3 * tokens[1])
+
+
+def test_sums_are_exact_however_large(store):
+    for number in range(3):
+        written(store, PAID, COMPLETED, number, amount=2**53 + 1, usage={"input_tokens": 2**53 + 1})
+
+    found = sold(store)
+
+    assert (found.revenue, found.input_tokens) == (3 * (2**53 + 1), 3 * (2**53 + 1))
+    assert {type(getattr(found, each.name)) for each in fields(Sales)} == {int}
+
+
+def test_each_template_has_its_own_sales(store):
+    for name in ("t2", "t3"):
+        store.catalogue.add_template(replace(HAIKU, id=name, owner_id=store.ada, slug=name))
+    for number, (template_id, state) in enumerate(
+        [("t2", COMPLETED), ("t1", COMPLETED), ("t2", State.REFUND_DUE), ("t1", COMPLETED)]
+    ):
+        written(store, PAID, state, number, template_id=template_id)
+
+    found = store.ledger.sales(["t3", "t2", "unknown", "t1"])
+
+    assert found.get("t1") == Sales(calls=2, completed=2, revenue=20_000)
+    assert found.get("t2") == Sales(2, 1, 1, revenue=20_000, refunds_due=10_000)
+    assert found.get("t3", Sales()) == found.get("unknown", Sales()) == Sales()
+    assert store.ledger.sales(["t2"]).keys() == {"t2"}
+
+
+# who has asked for what
+
+
+def test_runs_are_told_newest_first_with_everything_that_is_known_of_them(store):
+    old, new = written(store, FREE, COMPLETED, 1), written(store, PAID, COMPLETED, 2, usage=SAID)
+
+    page = store.ledger.executions_of(10, 0, template_id=HAIKU.id)
+
+    assert (list(page.items), page.total, page.limit, page.offset) == ([new, old], 2, 10, 0)
+
+
+@pytest.mark.parametrize(
+    ("limit", "offset", "shown"),
+    [(2, 0, [4, 3]), (2, 2, [2, 1]), (2, 4, [0]), (2, 5, []), (100, 3, [1, 0]), (1, 10**9, [])],
+)
+def test_runs_come_in_parts(store, limit, offset, shown):
+    rows = [written(store, FREE, COMPLETED, number, caller_id="bob") for number in range(5)]
+
+    for which in ({"template_id": HAIKU.id}, {"caller_id": "bob"}):
+        page = store.ledger.executions_of(limit, offset, **which)
+        assert list(page.items) == [rows[number] for number in shown]
+        assert (page.total, page.has_more) == (5, bool(shown) and shown[-1] > 0)
+
+
+def test_runs_of_one_moment_are_each_on_one_page(store):
+    for number in range(5):
+        written(store, FREE, COMPLETED, number, created_at=1000.0)
+
+    found = [
+        store.ledger.executions_of(1, offset, template_id=HAIKU.id).items[0].id
+        for offset in range(5)
+    ]
+
+    assert sorted(found) == [f"row{number}" for number in range(5)]
+
+
+def test_a_callers_runs_are_their_own(store):
+    mine = written(store, FREE, COMPLETED, 1, caller_id="bob")
+    written(store, FREE, COMPLETED, 2, caller_id="Bob")
+    written(store, PAID, COMPLETED, 3)
+
+    page = store.ledger.executions_of(10, 0, caller_id="bob")
+
+    assert (list(page.items), page.total) == ([mine], 1)
+    for nobody in ("", "None", "%", "bo"):
+        assert store.ledger.executions_of(10, 0, caller_id=nobody).total == 0
+
+
+def test_a_templates_runs_stay_when_it_is_gone(store):
+    written(store, PAID, COMPLETED)
+    store.catalogue.delete_template(store.ada, HAIKU.id, 2000.0)
+
+    assert store.ledger.executions_of(10, 0, template_id=HAIKU.id).total == 1
+    assert sold(store).revenue == 10_000

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import jwt
 
-from x402jobs.adapters.secret_box import private_file
+from x402jobs.adapters.private_file import private_file
 from x402jobs.domain.errors import Unauthenticated
 from x402jobs.ports import Clock
 

@@ -10,7 +10,17 @@ from typing import Any
 
 import click
 
-from x402jobs.cli import accounts, call, demo, serve
+from x402jobs.cli import (
+    accounts,
+    call,
+    demo,
+    integrations,
+    keys,
+    profile,
+    serve,
+    template,
+    usage,
+)
 from x402jobs.cli.terminal import complain
 from x402jobs.domain.errors import X402JobsError
 from x402jobs.settings import SettingsError
@@ -26,7 +36,7 @@ class Command(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, click.Abort):  # the second from a question that was left
             ctx.exit(INTERRUPTED)
         except OSError as error:
             if error.errno == errno.EPIPE:
@@ -46,5 +56,17 @@ def main(context: click.Context) -> None:
         context.color = False
 
 
-for command in (demo.demo, serve.serve, call.call, accounts.user, accounts.token, accounts.balance):
+for command in (
+    demo.demo,
+    serve.serve,
+    call.call,
+    accounts.user,
+    accounts.token,
+    accounts.balance,
+    keys.keys,
+    template.template,
+    usage.usage,
+    integrations.integrations,
+    profile.profile,
+):
     main.add_command(command)

@@ -17,7 +17,7 @@ from x402.mechanisms.evm.exact import ExactEvmClientScheme
 from x402.mechanisms.evm.signers import EthAccountSigner
 from x402.schemas import PaymentRequired
 
-from x402jobs.adapters.secret_box import private_file
+from x402jobs.adapters.private_file import private_file
 from x402jobs.domain.money import MICRO
 from x402jobs.domain.networks import NETWORKS, Network
 from x402jobs.domain.secret import Secret

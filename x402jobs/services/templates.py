@@ -46,7 +46,7 @@ class Templates:
         """A template's parameters for the public: the words of a definition, nothing else."""
         return [
             {name: each[name] for name in PUBLIC_WORDS if name in each}
-            for each in json.loads(template.parameters)
+            for each in template.definitions
         ]
 
     def find(self, listing: Listing) -> PromptTemplate:
