@@ -258,6 +258,57 @@ def test_only_loopback_addresses_are_listened_on() -> None:
             ClaudeServer(host=host)
 
 
+# The list of models
+
+
+def test_the_list_of_models_is_one_the_sdk_can_read(claude: ClaudeServer, sdk: Anthropic) -> None:
+    page = sdk.models.list(limit=1)
+
+    assert [model.id for model in page.data] == ["claude-simulated"]
+    assert not page.has_next_page()
+    assert [(call["path"], call["body"], call["key"]) for call in claude.calls] == [
+        ("/v1/models", None, "sk-test")
+    ]
+
+
+def test_the_list_of_models_takes_its_turn_in_the_scripts(
+    claude: ClaudeServer, sdk: Anthropic
+) -> None:
+    claude.script({"status": 401}, {"text": "Rain."}, {"errorEvent": "overloaded_error"})
+
+    with pytest.raises(APIStatusError) as first:
+        sdk.models.list()
+    message = sdk.messages.create(**ASK)
+    with pytest.raises(APIStatusError) as third:
+        sdk.models.list()
+
+    assert (first.value.status_code, first.value.type) == (401, "authentication_error")
+    assert text_of(message) == "Rain."
+    assert (third.value.status_code, third.value.type) == (529, "overloaded_error")
+    assert [call["path"] for call in claude.calls] == ["/v1/models", "/v1/messages", "/v1/models"]
+
+
+@pytest.mark.parametrize(
+    "headers, status, error_type",
+    [
+        ({"anthropic-version": "2023-06-01"}, 401, "authentication_error"),
+        ({"x-api-key": "k"}, 400, "invalid_request_error"),
+        ({"x-api-key": "k", "anthropic-version": "2023-06-01"}, 200, None),
+    ],
+)
+def test_the_list_of_models_asks_for_a_key_and_a_version(
+    claude: ClaudeServer, headers: dict[str, str], status: int, error_type: str | None
+) -> None:
+    line = connect(claude)
+    line.request("GET", "/v1/models?limit=1", headers=headers)
+    response = line.getresponse()
+    said = json.load(response)
+    line.close()
+
+    assert response.status == status
+    assert said.get("error", {}).get("type") == error_type
+
+
 # Things that go wrong on request
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sqlite3
+import ssl
 import struct
 import subprocess
 import sys
@@ -62,12 +63,14 @@ class Answer:
 class Connection:
     """A caller's bare socket: nothing is read, sent or hidden that a test did not ask for."""
 
-    def __init__(self, port: int, receive_buffer: int | None = None) -> None:
+    def __init__(self, port: int, receive_buffer: int | None = None, tls: bool = False) -> None:
         self.socket = socket.socket()
         if receive_buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(20)
         self.socket.connect(("127.0.0.1", port))
+        if tls:
+            self.socket = _any_certificate().wrap_socket(self.socket)
         self.port: int = self.socket.getsockname()[1]
         self.file = self.socket.makefile("rb")
         self.received = bytearray()
@@ -181,7 +184,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return self.settings.public_url
 
     def visit(self, wallet: Wallet) -> "Server":
         """The same server for another test."""
@@ -234,7 +237,7 @@ class Server:
         return httpx.Client(base_url=self.url, trust_env=False, verify=False, timeout=30)
 
     def dial(self, receive_buffer: int | None = None) -> Connection:
-        return Connection(self.port, receive_buffer)
+        return Connection(self.port, receive_buffer, tls=self.url.startswith("https:"))
 
     def ask(
         self,
@@ -288,12 +291,15 @@ class Server:
 
 
 @contextmanager
-def serving(directory: Path, **environment: str) -> Iterator[Server]:
-    """Start a shop over a Claude of its own; end it, and every process of it, afterwards."""
+def serving(directory: Path, url: str | None = None, **environment: str) -> Iterator[Server]:
+    """Start a shop over a Claude of its own; end it, and every process of it, afterwards.
+
+    `url` is where its callers find it, when something stands in front of it.
+    """
     with ExitStack() as stack:
         claude = stack.enter_context(ClaudeServer(delta_ms=0))
-        port = _free_port()
-        url = f"http://127.0.0.1:{port}"
+        url = url or f"http://127.0.0.1:{free_port()}"
+        port = int(url.rpartition(":")[2])
         settings = replace(
             Settings(), data=directory / "data", claude_url=claude.url, public_url=url
         )
@@ -361,16 +367,23 @@ def _process(log: Path, environment: Mapping[str, str]) -> Iterator[int]:
         process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
 
 
+def _any_certificate() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
 def _answers(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/healthz", trust_env=False).status_code == 200
+        reply = httpx.get(f"{url}/healthz", trust_env=False, verify=_any_certificate())
+        return reply.status_code == 200
     except httpx.TransportError:
         return False
 

@@ -40,6 +40,13 @@ EXAMPLE_CALL: Mapping[str, Any] = {
     "stream": True,
 }
 
+SIMULATED_MODEL: Mapping[str, Any] = {
+    "type": "model",
+    "id": "claude-simulated",
+    "display_name": "Simulated Claude",
+    "created_at": "2025-01-01T00:00:00Z",
+}
+
 
 @dataclass(frozen=True)
 class Step:
@@ -104,7 +111,21 @@ def compose(script: Script, call: Mapping[str, Any], delta_ms: float) -> Reply:
     else:
         reply = _at_once(answer, pace)
         reply = replace(reply, silence=reply.silence + script.stall_seconds)
-    return _cut(replace(reply, headers={**reply.headers, **_lowered(script.headers)}), script)
+    return _dressed(reply, script)
+
+
+def compose_models(script: Script) -> Reply:
+    """The reply to a well-formed question for the list of models; a script's words do not count."""
+    reply = _refused(script, about="models") or json_reply(
+        {
+            "data": [SIMULATED_MODEL],
+            "has_more": False,
+            "first_id": SIMULATED_MODEL["id"],
+            "last_id": SIMULATED_MODEL["id"],
+        },
+        headers={"request-id": _identifier("req", "models")},
+    )
+    return _dressed(replace(reply, silence=script.stall_seconds), script)
 
 
 def recorded_stream(
@@ -229,11 +250,8 @@ def _closing(answer: _Answer) -> Iterator[bytes]:
 def _at_once(answer: _Answer, pace: float) -> Reply:
     """One JSON value: an error, or the message after as long as it would have taken to stream."""
     script, call, text = answer.script, answer.call, answer.text
-    if script.status >= 400:
-        return refuse(script.status, script.text, error_type=script.error_event, about=call)
-    if script.error_event:
-        status = _STATUSES.get(script.error_event, 500)
-        return refuse(status, error_type=script.error_event, about=call)
+    if refusal := _refused(script, about=call):
+        return refusal
     message = answer.message(
         content=[{"type": "text", "text": text}] if text else [],
         stop_reason=script.stop_reason,
@@ -241,6 +259,20 @@ def _at_once(answer: _Answer, pace: float) -> Reply:
     )
     reply = json_reply(message, headers={"request-id": _identifier("req", call)})
     return replace(reply, silence=pace * len(deltas(text)))
+
+
+def _refused(script: Script, about: object) -> Reply | None:
+    """The error a script asks for, where it can only be a status."""
+    if script.status >= 400:
+        return refuse(script.status, script.text, error_type=script.error_event, about=about)
+    if script.error_event:
+        status = _STATUSES.get(script.error_event, 500)
+        return refuse(status, error_type=script.error_event, about=about)
+    return None
+
+
+def _dressed(reply: Reply, script: Script) -> Reply:
+    return _cut(replace(reply, headers={**reply.headers, **_lowered(script.headers)}), script)
 
 
 def _cut(reply: Reply, script: Script) -> Reply:

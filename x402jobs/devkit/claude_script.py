@@ -24,6 +24,9 @@ A script is a JSON object. Every field may be left out; ``{}`` is the ordinary a
 ``stopReason``    ``end_turn`` unless said otherwise.
 ``usage``         laid over the computed usage in ``message_delta``.
 
+A question for the list of models takes its script from the same queue. Of a script without an error
+it heeds what concerns the body's bytes, the headers and ``stallSeconds``.
+
 When a stall and an error event strike together, the stall comes first. Bytes a cut removes never
 happen, and neither does a stall among them.
 """

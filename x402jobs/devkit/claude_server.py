@@ -1,8 +1,10 @@
 """A stand-in Claude on loopback: the real Messages API, with a memory and a script.
 
 ``POST /v1/messages``  answers as Claude would, streamed or whole, with any non-empty key.
-``POST /control``      a JSON list of scripts, one for each coming well-formed call. It replaces
-                       what is still queued; an empty list clears. A bad one changes nothing: 400.
+``GET /v1/models``     lists one model, with any non-empty key and an ``anthropic-version``.
+``POST /control``      a JSON list of scripts, one for each coming well-formed call of either kind.
+                       It replaces what is still queued; an empty list clears. A bad one changes
+                       nothing: 400.
 ``GET /control``       the calls received, oldest first (see ``Call``), refused ones among them.
 ``DELETE /control``    forgets those calls.
 
@@ -24,7 +26,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from http.client import responses
 from http.server import BaseHTTPRequestHandler
@@ -34,6 +36,7 @@ from typing import Any, Self, TypedDict
 from x402jobs.devkit.claude_reply import (
     Reply,
     compose,
+    compose_models,
     json_reply,
     objection,
     recorded_stream,
@@ -43,12 +46,17 @@ from x402jobs.devkit.claude_script import Script, ScriptError, read_scripts
 
 __all__ = ["Call", "ClaudeServer", "ScriptError", "recorded_stream"]
 
+MESSAGES, MODELS = "/v1/messages", "/v1/models"
 _LAST_CHUNK = b"0\r\n\r\n"
 
 
 class Call(TypedDict):
-    """One call as it was received, and what became of it. Times are unix seconds."""
+    """One call as it was received, and what became of it. Times are unix seconds.
 
+    A call without a body, such as the one for the list of models, has None for it.
+    """
+
+    path: str
     body: Any
     key: str | None
     headers: dict[str, str]
@@ -113,9 +121,12 @@ class ClaudeServer:
         with self._lock:
             self._calls = []
 
-    def receive(self, body: Any, key: str | None, headers: dict[str, str]) -> tuple[Call, Reply]:
+    def receive(
+        self, path: str, body: Any, key: str | None, headers: dict[str, str]
+    ) -> tuple[Call, Reply]:
         """Write a call down and decide its reply. Only a well-formed call uses up a script."""
         call = Call(
+            path=path,
             body=body,
             key=key,
             headers=headers,
@@ -124,7 +135,7 @@ class ClaudeServer:
             hungUp=False,
             hungUpAt=None,
         )
-        problem = objection(body)
+        problem = _unversioned(headers) if path == MODELS else objection(body)
         script = Script()
         with self._lock:
             self._calls.append(call)
@@ -134,6 +145,8 @@ class ClaudeServer:
             return call, refuse(401, "x-api-key: a key is required", about=body)
         if problem:
             return call, refuse(400, problem, about=body)
+        if path == MODELS:
+            return call, compose_models(script)
         return call, compose(script, body, self._delta_ms)
 
     def finish(self, call: Call) -> None:
@@ -209,16 +222,20 @@ class _Handler(BaseHTTPRequestHandler):
             body = None
         match self._path():
             case "/v1/messages":
-                self._answer(body)
+                self._answer(MESSAGES, body)
             case "/control":
                 self._take_scripts(body)
             case _:
                 self._send(refuse(404, "Not found"))
 
     def do_GET(self) -> None:
-        if self._path() != "/control":
-            return self._send(refuse(404, "Not found"))
-        return self._send(json_reply(self.server.claude.calls))
+        match self._path():
+            case "/v1/models":
+                self._answer(MODELS, None)
+            case "/control":
+                self._send(json_reply(self.server.claude.calls))
+            case _:
+                self._send(refuse(404, "Not found"))
 
     def do_DELETE(self) -> None:
         if self._path() != "/control":
@@ -229,11 +246,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _path(self) -> str:
         return self.path.partition("?")[0]
 
-    def _answer(self, body: Any) -> None:
+    def _answer(self, path: str, body: Any) -> None:
         headers = {name.lower(): value for name, value in self.headers.items()}
         scheme, _, bearer = headers.pop("authorization", "").partition(" ")
         key = headers.pop("x-api-key", "") or (bearer.strip() if scheme.lower() == "bearer" else "")
-        call, reply = self.server.claude.receive(body, key or None, headers)
+        call, reply = self.server.claude.receive(path, body, key or None, headers)
         self._send(reply, call)
 
     def _take_scripts(self, body: Any) -> None:
@@ -263,6 +280,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: a request line says no more than the record of calls."""
+
+
+def _unversioned(headers: Mapping[str, str]) -> str | None:
+    return None if headers.get("anthropic-version") else "anthropic-version: header is required"
 
 
 def _writes(reply: Reply) -> Iterator[tuple[float, bytes]]:

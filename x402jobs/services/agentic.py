@@ -3,15 +3,17 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from threading import Event, Thread
 
 from x402jobs.domain.errors import (
     CallerLeft,
+    InvalidRequest,
     ModelError,
     NetworkError,
     Overloaded,
     RateLimited,
+    TemplateUnavailable,
     TimedOut,
     Truncated,
 )
@@ -38,8 +40,36 @@ class Agentic:
 
     def prepare(self, prompt: Prompt) -> Prompt:
         """The prompt with a living model. Raises TemplateUnavailable when there is none."""
-        today = datetime.fromtimestamp(self._clock.now(), UTC).date()
-        return replace(prompt, model=self._models.resolve(prompt.model, today))
+        return replace(prompt, model=self._models.resolve(prompt.model, self._today()))
+
+    def accept_model(self, name: str) -> list[str]:
+        """What its creator should know about a template's model.
+
+        Raises InvalidRequest for a name that nothing could answer to.
+        """
+        return self._models.accept(name, self._today())
+
+    def model_warnings(self, name: str) -> list[str]:
+        """What the creator should know about the model of a stored template, in sentences."""
+        try:
+            return self.accept_model(name)
+        except InvalidRequest as refusal:
+            return [refusal.message]
+
+    def answering_model(self, name: str) -> str:
+        """The model that answers in this name today, as far as we know."""
+        try:
+            return self._models.resolve(name, self._today())
+        except TemplateUnavailable:
+            return name
+
+    def check_key(self, key: Secret) -> None:
+        """Return if Claude takes the key; no tokens are spent.
+
+        Raises InvalidApiKey when it does not, another ModelError when Claude could not be asked:
+        then nothing is known about the key.
+        """
+        self._model.check_key(key)
 
     @contextmanager
     def open(self, prompt: Prompt, key: Secret, *, by: float, line: Line) -> Iterator[Speech]:
@@ -55,6 +85,9 @@ class Agentic:
         except BaseException:
             speech.close()
             raise
+
+    def _today(self) -> date:
+        return datetime.fromtimestamp(self._clock.now(), UTC).date()
 
     def _begin(self, prompt: Prompt, key: Secret, by: float, line: Line) -> Speech:
         for tried in range(MAX_RETRIES + 1):

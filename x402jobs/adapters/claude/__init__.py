@@ -9,6 +9,7 @@ import anthropic
 import httpx2
 from anthropic.resources.messages import DEPRECATED_MODELS
 
+from x402jobs.adapters.claude.keys import check_key
 from x402jobs.adapters.claude.speech import ClaudeSpeech
 from x402jobs.adapters.claude.transport import Transport
 from x402jobs.domain.prompt_template import Prompt
@@ -33,6 +34,10 @@ class Claude:
     def speech(self, prompt: Prompt, key: Secret) -> ClaudeSpeech:
         """A speech not begun yet. No call is made here."""
         return ClaudeSpeech(self._shared_client, prompt, key, self._settings.total_seconds)
+
+    def check_key(self, key: Secret) -> None:
+        """Ask Claude for its list of models, which costs no tokens."""
+        check_key(self._shared_client, key)
 
     def close(self) -> None:
         """Hang up on everything and forget the connections; the next speech makes new ones."""

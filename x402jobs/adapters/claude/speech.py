@@ -1,6 +1,5 @@
 """One answer of Claude's, as it is spoken."""
 
-import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
@@ -10,9 +9,10 @@ from threading import Lock
 import anthropic
 
 from x402jobs.adapters.claude.faults import translate
+from x402jobs.adapters.claude.keys import sendable
 from x402jobs.adapters.claude.stream import Answer
 from x402jobs.adapters.claude.transport import Call, speaking
-from x402jobs.domain.errors import InvalidApiKey, ModelError, NetworkError
+from x402jobs.domain.errors import ModelError, NetworkError
 from x402jobs.domain.prompt_template import Prompt
 from x402jobs.domain.secret import Secret
 
@@ -111,11 +111,7 @@ class ClaudeSpeech:
             raise copy(answer.failure)
 
     def _dial(self) -> None:
-        key = self._key.reveal()
-        # The package would take an empty key for none and use its own instead, and would quote one
-        # that cannot stand in a header.
-        if re.fullmatch(r"[!-~]+", key) is None:
-            raise InvalidApiKey()
+        key = sendable(self._key)
         prompt = self._prompt
         before = speaking.set(self._call)
         try:
