@@ -60,6 +60,8 @@ class Ledger(Protocol):
     ) -> None:
         """Write `after` where (id, attempt, state) still equal `before`'s, or raise Superseded.
 
+        Raises TransferUsed when another row has the same network, transaction and log index.
+
         The sealed payment is kept until the row leaves `settling` or `settled`; the sealed answer
         is written in the same transaction. Does not judge whether the step is lawful: the
         execution already did.
@@ -68,6 +70,30 @@ class Ledger(Protocol):
 
     def record(self, execution: Execution) -> None:
         """Insert a finished unpaid run."""
+        ...
+
+    def beat(self, worker: str) -> None:
+        """Say that the worker is alive, at the database's time."""
+        ...
+
+    def take_over(
+        self, worker: str, left: Mapping[str, int], limit: int
+    ) -> list[tuple[Execution, str | None]]:
+        """Make unfinished rows this worker's, with their sealed payments.
+
+        These are the rows of workers that have not beaten for 15 s by the database's clock, and
+        those of `left` (attempts by id), which this worker has given up itself. Each gets one
+        attempt more, so that whoever still works on it loses their next swap. At most `limit`,
+        oldest first.
+        """
+        ...
+
+    def purge(self, now: float) -> int:
+        """Forget what nobody can ask for any more; how many rows went.
+
+        Answers a day after their ending, released rows a day after their `validBefore`, workers
+        unseen for a day. A row that has reached `settling` stays for ever.
+        """
         ...
 
     def sales(self, template_ids: Sequence[str]) -> Mapping[str, Sales]:

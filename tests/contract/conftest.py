@@ -66,6 +66,14 @@ class Store(Worker, Protocol):
         """One column of the row as it rests."""
         ...
 
+    def now(self) -> float:
+        """The database's clock, in unix seconds."""
+        ...
+
+    def unseen(self, worker: str, seconds: float) -> None:
+        """Let the worker's last beat be so long ago."""
+        ...
+
 
 @dataclass
 class SqliteWorker:
@@ -91,6 +99,13 @@ class SqliteStore(SqliteWorker):
     def column(self, execution: Execution, name: str) -> Any:
         sql = f'SELECT "{name}" FROM x402_executions WHERE id = ?'
         return self._ask(sql, execution.id)[0][0]
+
+    def now(self) -> float:
+        return float(self._ask("SELECT (julianday('now') - 2440587.5) * 86400.0")[0][0])
+
+    def unseen(self, worker: str, seconds: float) -> None:
+        sql = "INSERT OR REPLACE INTO x402_workers VALUES (?, ?)"
+        self._ask(sql, worker, self.now() - seconds)
 
     def close(self) -> None:
         for worker in self._workers:

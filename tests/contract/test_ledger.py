@@ -21,6 +21,7 @@ FULL = bought(
     caller_id="somebody",
     amount=2**53 + 1,
     transaction="0x" + "ab" * 32,
+    log_index=2**31,
     reruns=3,
     model="claude-ünïcode-🌧",
     usage={"input_tokens": 12, "nested": {"é": [1, 2.5, None, True, "🌧"]}},

@@ -293,5 +293,9 @@ class Superseded(InProgress):
     """Somebody else has taken the ledger row; whoever hears this stops at once."""
 
 
+class TransferUsed(Exception):
+    """This transfer has paid for another execution already; it cannot pay for a second one."""
+
+
 class Unreadable(Exception):
     """A sealed value does not open: wrong key, tampered with, or moved from another row."""

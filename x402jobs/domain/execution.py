@@ -71,6 +71,7 @@ class Execution:
     amount: int = 0
     valid_before: int | None = None
     transaction: str | None = None
+    log_index: int | None = None
     reruns: int = 0
     model: str | None = None
     usage: Mapping[str, object] | None = None

@@ -2,15 +2,19 @@
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
 from x402jobs.adapters.sqlite.database import Database
-from x402jobs.domain.errors import Superseded
+from x402jobs.domain.errors import Superseded, TransferUsed
 from x402jobs.domain.execution import Execution, Kind, State
 from x402jobs.domain.page import Page
 from x402jobs.domain.sales import Sales
+
+UNSEEN_SECONDS = 15
+"""A worker that has not beaten for this long is gone (spec/money.md)."""
+DAY_SECONDS = 24 * 3600
 
 COLUMNS = tuple(field.name for field in fields(Execution))
 _NAMES = ", ".join(f'"{name}"' for name in COLUMNS)
@@ -31,6 +35,28 @@ _KEEP_ANSWER = """INSERT INTO x402_answers (execution_id, sealed_answer)
     VALUES (:id, :sealed_answer)"""
 
 
+_CLOCK = "(julianday('now') - 2440587.5) * 86400.0"
+_TAKE_OVER = f"""UPDATE x402_executions SET worker = :worker, attempt = attempt + 1
+    WHERE state IN ('claimed', 'settling', 'settled') AND id IN (
+        SELECT e.id FROM x402_executions e
+        LEFT JOIN x402_workers w ON w.id = e.worker
+        LEFT JOIN json_each(:left) l ON l.key = e.id
+        WHERE e.state IN ('claimed', 'settling', 'settled') AND (
+            l.value = e.attempt
+            OR coalesce(w.seen_at, e.created_at) < {_CLOCK} - {UNSEEN_SECONDS}
+        )
+        ORDER BY e.created_at LIMIT :limit
+    )
+    RETURNING {_NAMES}, sealed_payment"""
+_PURGE = (
+    """DELETE FROM x402_answers WHERE execution_id IN (
+        SELECT id FROM x402_executions WHERE state = 'completed' AND ended_at < :yesterday
+    )""",
+    """DELETE FROM x402_executions
+    WHERE kind = 'paid' AND state = 'released' AND opened_at IS NULL
+        AND valid_before < :yesterday""",
+    f"DELETE FROM x402_workers WHERE seen_at < {_CLOCK} - 86400",
+)
 # What ended `released` was not sold: a paid one cost nothing, an unpaid one failed.
 _SALES = """
     SELECT template_id,
@@ -76,7 +102,13 @@ class SqliteLedger:
             "sealed_payment": sealed_payment,
         }
         with self._database.write() as connection:
-            if connection.execute(_SWAP, values).rowcount != 1:
+            try:
+                swapped = connection.execute(_SWAP, values).rowcount
+            except sqlite3.IntegrityError as error:
+                if error.sqlite_errorcode == sqlite3.SQLITE_CONSTRAINT_UNIQUE:
+                    raise TransferUsed() from None
+                raise
+            if swapped != 1:
                 raise Superseded()
             if sealed_answer is not None:
                 connection.execute(_KEEP_ANSWER, {"id": after.id, "sealed_answer": sealed_answer})
@@ -84,6 +116,27 @@ class SqliteLedger:
     def record(self, execution: Execution) -> None:
         with self._database.write() as connection:
             connection.execute(_INSERT, to_row(execution))
+
+    def beat(self, worker: str) -> None:
+        with self._database.write() as connection:
+            connection.execute(
+                f"""INSERT INTO x402_workers (id, seen_at) VALUES (?, {_CLOCK})
+                ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at""",
+                (worker,),
+            )
+
+    def take_over(
+        self, worker: str, left: Mapping[str, int], limit: int
+    ) -> list[tuple[Execution, str | None]]:
+        values = {"worker": worker, "left": json.dumps(dict(left)), "limit": limit}
+        with self._database.write() as connection:
+            rows = connection.execute(_TAKE_OVER, values).fetchall()
+        return [(to_execution(row), row["sealed_payment"]) for row in rows]
+
+    def purge(self, now: float) -> int:
+        with self._database.write() as connection:
+            values = {"yesterday": now - DAY_SECONDS}
+            return sum(connection.execute(sql, values).rowcount for sql in _PURGE)
 
     def sales(self, template_ids: Sequence[str]) -> dict[str, Sales]:
         rows = self._database.read(_SALES, json.dumps(list(template_ids)))

@@ -62,6 +62,8 @@ CREATE TABLE x402_executions (
     amount INTEGER NOT NULL CHECK (amount >= 0),
     valid_before INTEGER,
     "transaction" TEXT,
+    -- Where in the transaction the transfer is, when a chain has told.
+    log_index INTEGER,
     reruns INTEGER NOT NULL DEFAULT 0 CHECK (reruns BETWEEN 0 AND 3),
     model TEXT,
     usage TEXT,
@@ -81,9 +83,20 @@ CREATE TABLE x402_executions (
     CHECK (kind <> 'paid' OR state <> 'completed' OR "transaction" IS NOT NULL)
 ) STRICT;
 
+-- One transfer pays for one execution.
+CREATE UNIQUE INDEX x402_executions_transfer
+    ON x402_executions (network, "transaction", log_index) WHERE log_index IS NOT NULL;
+CREATE INDEX x402_executions_open ON x402_executions (worker)
+    WHERE state IN ('claimed', 'settling', 'settled');
 CREATE INDEX x402_executions_sales ON x402_executions (template_id, created_at);
 CREATE INDEX x402_executions_calls ON x402_executions (caller_id, created_at)
     WHERE caller_id IS NOT NULL;
+
+-- Who is at work. A worker unseen for 15 s is gone, and its rows are anybody's.
+CREATE TABLE x402_workers (
+    id TEXT PRIMARY KEY,
+    seen_at REAL NOT NULL
+) STRICT;
 
 CREATE TABLE x402_answers (
     execution_id TEXT PRIMARY KEY REFERENCES x402_executions (id),

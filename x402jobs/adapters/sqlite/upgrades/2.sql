@@ -40,6 +40,16 @@ CREATE UNIQUE INDEX x402_resources_slug ON x402_resources (registered_by, slug)
     WHERE deleted_at IS NULL;
 
 ALTER TABLE x402_executions ADD COLUMN caller_id TEXT;
+ALTER TABLE x402_executions ADD COLUMN log_index INTEGER;
+CREATE UNIQUE INDEX x402_executions_transfer
+    ON x402_executions (network, "transaction", log_index) WHERE log_index IS NOT NULL;
+CREATE INDEX x402_executions_open ON x402_executions (worker)
+    WHERE state IN ('claimed', 'settling', 'settled');
 CREATE INDEX x402_executions_sales ON x402_executions (template_id, created_at);
 CREATE INDEX x402_executions_calls ON x402_executions (caller_id, created_at)
     WHERE caller_id IS NOT NULL;
+
+CREATE TABLE x402_workers (
+    id TEXT PRIMARY KEY,
+    seen_at REAL NOT NULL
+) STRICT;
