@@ -9,6 +9,7 @@ from x402jobs.blueprints import (
     identity,
     instant,
     integrations,
+    json_reply,
     listings,
     operations,
     resources,
@@ -31,6 +32,7 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     app.url_map.merge_slashes = False
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask's own provider has it
     app.config["HEARTBEAT_SECONDS"] = settings.heartbeat_seconds
+    app.config["JSON_SECONDS"] = json_reply.PATIENCE_SECONDS
     app.extensions["x402jobs"] = services or build_services(settings)
     errors.install(app)
     cors.install(app)

@@ -19,6 +19,7 @@ from x402.server import FacilitatorClientSync
 from tests.conftest import PAY_TO, PRICE, Shop, decoded, encoded
 from x402jobs.adapters.facilitator import X402Facilitator
 from x402jobs.adapters.sqlite import Database
+from x402jobs.devkit.development_ledger import DevelopmentLedger
 from x402jobs.devkit.wallet import Wallet
 from x402jobs.domain.networks import DEVELOPMENT, Network
 from x402jobs.services import agentic
@@ -35,18 +36,21 @@ class WatchedFacilitator:
         self.is_away = False
         self.loses_answers = False
         self.before_settling: Callable[[], None] = lambda: None
+        self.seen: Callable[[PaymentPayload], object] = lambda payload: None
 
     def get_supported(self) -> SupportedResponse:
         return self._client.get_supported()
 
     def verify(self, payload: PaymentPayload, requirements: Asked) -> VerifyResponse:
         self.asked.append("verify")
+        self.seen(payload)
         if self.is_away:
             raise ConnectionError("nobody answers")
         return self._client.verify(payload, requirements)
 
     def settle(self, payload: PaymentPayload, requirements: Asked) -> SettleResponse:
         self.asked.append("settle")
+        self.seen(payload)
         self.before_settling()
         if self.is_away:
             raise ConnectionError("nobody answers")
@@ -56,10 +60,30 @@ class WatchedFacilitator:
         return answer
 
 
+SEPOLIA = Network(
+    id="eip155:84532",
+    chain_id=84532,
+    token="0x5E90000000000000000000000000000000084532",
+    token_name="Sepolia Dollar",
+    token_version="2",
+    short_name="base-sepolia",
+)
+"""A network that version 1 has a name for, with a token that exists nowhere."""
+
+
 @pytest.fixture
-def watched(settings: Settings) -> Iterator[WatchedFacilitator]:
+def sepolia(settings: Settings) -> Iterator[DevelopmentLedger]:
+    """The play money of the second network."""
+    ledger = DevelopmentLedger(settings.data / "sepolia-ledger.sqlite3", SEPOLIA)
+    yield ledger
+    ledger.close()
+
+
+@pytest.fixture
+def watched(settings: Settings, sepolia: DevelopmentLedger) -> Iterator[WatchedFacilitator]:
+    """Serves both networks; a shop takes payments on those it offers."""
     ledger = development_ledger(settings.data)
-    yield WatchedFacilitator(ledger.facilitator())
+    yield WatchedFacilitator(sepolia.join(ledger.facilitator()))
     ledger.close()
 
 
@@ -91,7 +115,7 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def hurry(shop: Shop) -> None:
     """Spare a test of a thousand calls the disk: a power cut is not what it is about."""
-    for resource in shop.services.resources:
+    for resource in shop.services.held:
         if isinstance(resource, Database):
             resource.read("PRAGMA synchronous = OFF")
 
@@ -163,3 +187,22 @@ def forge(
 def headers_of(payment: Any) -> dict[str, str]:
     """The request headers that present this document."""
     return {"PAYMENT-SIGNATURE": encoded(payment)}
+
+
+def on_sepolia(wallet: Wallet, price: int = PRICE, **signed: Any) -> dict[str, Any]:
+    """A forged payment on the second network, accepted as its own quote asks."""
+    payment = forge(wallet, SEPOLIA, price, **signed)
+    extra = {"name": SEPOLIA.token_name, "version": SEPOLIA.token_version}
+    payment["accepted"].update(network=SEPOLIA.id, asset=SEPOLIA.token, extra=extra)
+    return payment
+
+
+def as_v1(payment: dict[str, Any], network: str = "base-sepolia") -> dict[str, Any]:
+    """The same authorization in version 1's wrapping."""
+    payload = payment["payload"]
+    return {"x402Version": 1, "scheme": "exact", "network": network, "payload": payload}
+
+
+def v1_headers_of(payment: Any) -> dict[str, str]:
+    """The request headers that present this document of version 1."""
+    return {"X-PAYMENT": encoded(payment)}

@@ -295,7 +295,7 @@ def test_a_post_takes_nothing_from_the_query(
     nothing_happened(shop, watched)
 
 
-@pytest.mark.parametrize("name", ["sse", "after", "network"])
+@pytest.mark.parametrize("name", ["sse", "after", "network", "stream"])
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_a_wish_that_is_not_offered_is_refused_by_name(
     shop: Shop, watched: WatchedFacilitator, method: str, name: str

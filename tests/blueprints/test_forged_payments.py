@@ -14,14 +14,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
-from tests.blueprints.conftest import WatchedFacilitator, forge, headers_of, quoted, refused
+from tests.blueprints.conftest import (
+    WatchedFacilitator,
+    as_v1,
+    forge,
+    headers_of,
+    quoted,
+    refused,
+    v1_headers_of,
+)
 from tests.conftest import PRICE, RAIN, Shop, encoded
 from x402jobs.devkit.wallet import Wallet
 from x402jobs.domain.networks import DEVELOPMENT
 
 Payment = dict[str, Any]
 
-ELSEWHERE = "0x" + "e1" * 20
+ELSEWHERE = "0xE1E1E1e1E1E1e1e1E1E1E1e1e1e1E1E1E1E1e1e1"
 CURVE = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 
 
@@ -335,7 +343,7 @@ MALFORMED = {
     },
     **{
         f"x402Version {value!a}": (having(value, "x402Version"), ("x402Version",))
-        for value in (0, 1, 3, -2, "2", "1", 2.5, 2**70)
+        for value in (0, 1, 3, -2, "2", "1", 2.0, 2.5, 2**70)
     },
 }
 
@@ -438,16 +446,29 @@ def test_a_duplicate_key_in_a_good_payment_is_an_error(
     leaves_no_trace(shop, watched)
 
 
-@pytest.mark.parametrize("both", [True, False], ids=["beside a good one", "alone"])
-def test_a_payment_of_version_1_is_an_error_that_names_its_header(
-    shop: Shop, watched: WatchedFacilitator, both: bool
-) -> None:
-    good = shop.payment()
-    headers = {"X-PAYMENT": good["PAYMENT-SIGNATURE"]} | (good if both else {})
+def test_two_payments_of_two_versions_are_an_error(shop: Shop, watched: WatchedFacilitator) -> None:
+    good = forge(shop.wallet)
 
-    reply = shop.client.post(shop.url, json=RAIN, headers=headers)
+    reply = shop.client.post(
+        shop.url, json=RAIN, headers=headers_of(good) | v1_headers_of(as_v1(good))
+    )
 
     assert refused(reply, 400, "INVALID_PAYMENT")["field"] == "X-PAYMENT"
+    leaves_no_trace(shop, watched)
+
+
+@pytest.mark.parametrize("sent_as", ["PAYMENT-SIGNATURE", "X-PAYMENT"])
+def test_a_payment_in_the_other_versions_header_is_told_its_own(
+    shop: Shop, watched: WatchedFacilitator, sent_as: str
+) -> None:
+    good = forge(shop.wallet)
+    wrong = as_v1(good) if sent_as == "PAYMENT-SIGNATURE" else good
+
+    reply = shop.client.post(shop.url, json=RAIN, headers={sent_as: encoded(wrong)})
+
+    body = refused(reply, 400, "INVALID_PAYMENT")
+    assert body["field"] == "x402Version"
+    assert "2 goes into PAYMENT-SIGNATURE, 1 into X-PAYMENT" in body["error"]
     leaves_no_trace(shop, watched)
 
 

@@ -56,7 +56,7 @@ SEED_SENTENCES = {
 def bob(shop: Shop) -> str:
     """Another creator, with a Claude key of their own."""
     user_id = catalogue(shop.settings).add_user("bob")
-    shop.services.integrations.save_claude_key(user_id, Secret("sk-ant-of-bob"))
+    shop.services.integrations.save_claude_config(user_id, Secret("sk-ant-of-bob"))
     return user_id
 
 
@@ -71,7 +71,7 @@ def move_bobs_key(shop: Shop) -> None:
 
 def reopen(shop: Shop) -> None:
     """Whatever was missing is there again."""
-    shop.services.integrations.save_claude_key(shop.ada, Secret(CREATOR_KEY))
+    shop.services.integrations.save_claude_config(shop.ada, Secret(CREATOR_KEY), enabled=True)
     shop.services.integrations.save_pay_to(shop.ada, PAY_TO)
     shop.publish()
 

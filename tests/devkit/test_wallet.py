@@ -20,7 +20,8 @@ from x402jobs.adapters.facilitator import X402Facilitator
 from x402jobs.devkit.development_ledger import GRANT, DevelopmentLedger
 from x402jobs.devkit.wallet import Wallet, paying_session, sign
 from x402jobs.domain.networks import DEVELOPMENT, Network
-from x402jobs.domain.payment import Payment, PaymentRequirements, Quote
+from x402jobs.domain.payment import Payment, PaymentRequirements
+from x402jobs.domain.quote import Quote
 from x402jobs.ports import Settled
 
 CREATOR = "0x" + "c1" * 20
@@ -42,7 +43,7 @@ STRANGE = Network(
 
 def quote(amount: int = 10_000, network: Network = DEVELOPMENT) -> dict[str, Any]:
     asked = PaymentRequirements(network, amount, CREATOR)
-    return Quote("http://shop.test/@ada/haiku", "A haiku", asked).as_json("Payment required.")
+    return Quote("http://shop.test/@ada/haiku", "A haiku", (asked,)).as_json("Payment required.")
 
 
 def read(header: str) -> Payment:

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from x402jobs.domain.errors import InvalidPayment
-from x402jobs.domain.networks import DEVELOPMENT
-from x402jobs.domain.payment import Payment, PaymentRequirements, Quote
+from x402jobs.domain.networks import DEVELOPMENT, NETWORKS, Network, Networks
+from x402jobs.domain.payment import Payment, PaymentRequirements
 
 NOW = 1_800_000_000
 PAYER = "0x" + "Ab" * 20
@@ -306,19 +306,113 @@ def test_the_facilitator_is_shown_the_signed_fields_and_our_requirements():
     assert Payment.parse(shown).authorization == boastful.authorization
 
 
-def test_a_quote_names_an_exact_amount_of_the_tokens_own_unit():
-    quote = Quote("http://127.0.0.1:4020/@ada/haiku", "A haiku", ASKED).as_json("Payment required.")
+# Version 1
 
-    assert quote["x402Version"] == 2
-    assert quote["error"] == "Payment required."
-    assert quote["resource"]["url"] == "http://127.0.0.1:4020/@ada/haiku"
-    (accepted,) = quote["accepts"]
-    assert accepted == {
-        "scheme": "exact",
-        "network": "eip155:31337",
-        "asset": DEVELOPMENT.token,
-        "amount": "10000",
-        "payTo": PAY_TO,
-        "maxTimeoutSeconds": 120,
-        "extra": {"name": "Development Dollar", "version": "1"},
-    }
+SEPOLIA = Network("eip155:84532", 84532, "0x" + "5E" * 20, "Play", "2", short_name="base-sepolia")
+SHOP = Networks((DEVELOPMENT, SEPOLIA))
+DOCUMENT_V1 = {
+    "x402Version": 1,
+    "scheme": "exact",
+    "network": "base-sepolia",
+    "payload": DOCUMENT["payload"],
+}
+
+
+def test_a_payment_of_version_1_accepts_what_its_network_and_its_signature_say():
+    payment = Payment.parse_v1(DOCUMENT_V1, SHOP)
+
+    assert payment.authorization == Payment.parse(DOCUMENT).authorization
+    assert payment.signature == b"\x1f" * 65
+    assert (payment.scheme, payment.network) == ("exact", SEPOLIA.id)
+    assert (payment.asset, payment.amount) == (SEPOLIA.token.lower(), "10000")
+    assert payment.pay_to == PAY_TO.lower()
+    assert payment.misfit(replace(ASKED, network=SEPOLIA), NOW) is None
+
+
+def test_both_wrappings_of_one_authorization_have_one_claim_key():
+    accepted = replace(ASKED, network=SEPOLIA).as_json()
+
+    wrapped = Payment.parse(document(accepted=accepted)), Payment.parse_v1(DOCUMENT_V1, SHOP)
+
+    assert wrapped[0].claim_key == wrapped[1].claim_key
+    assert wrapped[0] == wrapped[1]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "eip155:84532", "eip155:31337", "Base-Sepolia", "base-sepolia ", "solana", "development"],
+)
+def test_a_network_that_version_1_has_no_name_for_fits_no_quote(name):
+    payment = Payment.parse_v1(DOCUMENT_V1 | {"network": name}, SHOP)
+
+    assert payment.network == name
+    for network in SHOP.offered:
+        assert payment.misfit(replace(ASKED, network=network), NOW) == OTHER_REQUIREMENTS
+
+
+def test_a_network_offered_no_longer_is_known_by_its_name():
+    """Its payments are in the ledger."""
+    payment = Payment.parse_v1(DOCUMENT_V1 | {"network": "polygon"}, SHOP)
+
+    assert payment.claim_key.startswith(
+        f"eip3009:eip155:137:{NETWORKS['eip155:137'].token.lower()}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("unread", "field"),
+    [(each, None) for each in (None, [], "x", 5, True)]
+    + [({}, "x402Version")]
+    + [(DOCUMENT_V1 | {"x402Version": v}, "x402Version") for v in (0, 2, True, 1.0, "1", None)]
+    + [(DOCUMENT_V1 | {"network": value}, "network") for value in (None, 84532, [], {})]
+    + [(DOCUMENT_V1 | {"scheme": value}, "scheme") for value in (None, 1, [], {})]
+    + [(DOCUMENT_V1 | {"payload": value}, "payload") for value in (None, "0x", [])]
+    + [
+        (DOCUMENT_V1 | {"payload": {}}, "payload.authorization"),
+        (DOCUMENT_V1 | {"payload": document()["payload"] | {"signature": 5}}, "payload.signature"),
+    ],
+)
+def test_a_payment_of_version_1_is_read_as_strictly(unread, field):
+    with pytest.raises(InvalidPayment) as refusal:
+        Payment.parse_v1(unread, SHOP)
+
+    assert refusal.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("to", value) for value in ADDRESSES]
+    + [("validBefore", value) for value in NUMBERS]
+    + [("nonce", value) for value in NONCES],
+)
+def test_a_malformed_signed_field_of_version_1_is_refused_by_its_name(name, value):
+    payload = document(**signed(**{name: value}))["payload"]
+
+    with pytest.raises(InvalidPayment) as refusal:
+        Payment.parse_v1(DOCUMENT_V1 | {"payload": payload}, SHOP)
+
+    assert refusal.value.field == f"payload.authorization.{name}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        (signed(to=PAYER), SOMEBODY_ELSE),
+        (signed(value="9999"), OTHER_PRICE),
+        (signed(validAfter=str(NOW + 1)), TOO_EARLY),
+        (signed(validBefore=str(NOW + 59)), TOO_SHORT),
+    ],
+)
+def test_a_payment_of_version_1_for_anything_else_is_told_why(changes, why):
+    presented = DOCUMENT_V1 | {"payload": document(**changes)["payload"]}
+
+    assert Payment.parse_v1(presented, SHOP).misfit(replace(ASKED, network=SEPOLIA), NOW) == why
+
+
+def test_the_facilitator_is_shown_version_2_whatever_the_wrapping():
+    asked = replace(ASKED, network=SEPOLIA)
+
+    shown = Payment.parse_v1(DOCUMENT_V1, SHOP).as_json(asked)
+
+    assert (shown["x402Version"], shown["accepted"]) == (2, asked.as_json())
+    assert Payment.parse(shown) == Payment.parse_v1(DOCUMENT_V1, SHOP)

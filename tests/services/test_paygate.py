@@ -7,10 +7,12 @@ import pytest
 
 from tests.fakes import NOW, FakeClock, FakeFacilitator, FakeLimits, MemoryLedger, PlainBox
 from x402jobs.domain.call import Call
+from x402jobs.domain.caller import Caller
 from x402jobs.domain.errors import (
     Conflict,
     FacilitatorUnavailable,
     InProgress,
+    InvalidRequest,
     ModelError,
     PaymentRequired,
     SettlementUnknown,
@@ -22,12 +24,13 @@ from x402jobs.domain.errors import (
 )
 from x402jobs.domain.execution import Kind, State
 from x402jobs.domain.listing import Listing
-from x402jobs.domain.networks import DEVELOPMENT, Networks
+from x402jobs.domain.networks import DEVELOPMENT, NETWORKS, Networks
 from x402jobs.domain.payment import Authorization, Payment
 from x402jobs.domain.prompt_template import PromptTemplate
 from x402jobs.ports import Refused, Settled, Unknown
 from x402jobs.services.paygate import FOR_EVER, Paygate
 
+BASE, SEPOLIA = NETWORKS["eip155:8453"], NETWORKS["eip155:84532"]
 PAY_TO = "0x" + "00" * 19 + "0A"
 PAYMENT = Payment(
     authorization=Authorization(
@@ -50,6 +53,7 @@ TEMPLATE = PromptTemplate(
     "t1", 4, "ada", "/@ada/haiku", "Haiku", "", 10_000, "", [], "claude", 100, False
 )
 FREE = replace(TEMPLATE, price=0)
+UNPAID = replace(CALL, payment=None)
 LISTING = Listing(pay_to=PAY_TO)
 
 
@@ -75,8 +79,8 @@ class Gate:
             first_content_seconds=30.0,
         )
 
-    def admit(self, template=TEMPLATE, listing=LISTING, call=CALL, owner_test=False):
-        return self.paygate.admit(template, listing, call, owner_test=owner_test)
+    def admit(self, template=TEMPLATE, listing=LISTING, call=CALL, caller=None, owner_test=False):
+        return self.paygate.admit(template, listing, call, caller=caller, owner_test=owner_test)
 
     def buy(self, **changes):
         """Admit and settle."""
@@ -166,13 +170,113 @@ def test_the_deadline_is_always_twenty_seconds_before_the_payment_ends():
 
 def test_without_a_payment_there_is_a_quote_and_no_row(gate):
     with pytest.raises(PaymentRequired) as refusal:
-        gate.buy(call=replace(CALL, payment=None))
+        gate.buy(call=UNPAID)
 
     quote = refusal.value.quote
     assert quote.url == "https://jobs.example/@ada/haiku"
     assert quote.description == "Haiku"
-    assert quote.requirements.amount == 10_000
+    assert [each.amount for each in quote.requirements] == [10_000]
     assert (gate.ledger.steps, gate.facilitator.asked) == ([], [])
+
+
+def quoted_on(gate, template=TEMPLATE, call=UNPAID):
+    """The networks of the quote this call meets."""
+    with pytest.raises(PaymentRequired) as refusal:
+        gate.buy(template=template, call=call)
+    with pytest.raises(PaymentRequired) as looked:
+        gate.paygate.ask(template, LISTING, call)
+    assert looked.value.quote == refusal.value.quote
+    return [each.network for each in refusal.value.quote.requirements]
+
+
+@pytest.mark.parametrize(
+    ("own", "networks"),
+    [
+        ("", [DEVELOPMENT, BASE, SEPOLIA]),
+        ("base", [BASE, DEVELOPMENT, SEPOLIA]),
+        ("eip155:84532", [SEPOLIA, DEVELOPMENT, BASE]),
+        ("polygon", [DEVELOPMENT, BASE, SEPOLIA]),
+    ],
+)
+def test_the_quote_begins_with_the_templates_own_network(gate, own, networks):
+    gate.paygate.networks = Networks((DEVELOPMENT, BASE, SEPOLIA))
+
+    assert quoted_on(gate, replace(TEMPLATE, network=own)) == networks
+
+
+def test_only_networks_that_the_facilitator_serves_are_quoted(gate):
+    gate.paygate.networks = Networks((DEVELOPMENT, BASE, SEPOLIA))
+    gate.facilitator.offers = lambda network: network is SEPOLIA
+
+    assert quoted_on(gate) == [SEPOLIA]
+
+
+def test_where_no_network_is_served_nobody_is_asked_to_pay(gate):
+    gate.facilitator.offers = lambda network: False
+
+    for payment in (None, PAYMENT):
+        with pytest.raises(FacilitatorUnavailable):
+            gate.buy(call=replace(CALL, payment=payment))
+
+    assert (gate.ledger.steps, gate.facilitator.asked) == ([], [])
+    assert gate.buy(template=FREE, call=UNPAID).kind is Kind.FREE
+
+
+def test_a_network_that_is_asked_for_is_the_only_one(gate):
+    gate.paygate.networks = Networks((DEVELOPMENT, BASE))
+
+    assert quoted_on(gate, call=replace(UNPAID, network="base")) == [BASE]
+    assert quoted_on(gate, call=replace(CALL, network="base")) == [BASE]
+    assert gate.buy(call=replace(CALL, network=DEVELOPMENT.id)).network == DEVELOPMENT.id
+
+
+@pytest.mark.parametrize("template", [TEMPLATE, FREE])
+@pytest.mark.parametrize("name", ["base", "moon", ""])
+def test_a_network_that_is_not_offered_is_refused_and_those_there_are_named(gate, template, name):
+    gate.paygate.networks = Networks((DEVELOPMENT, SEPOLIA))
+    call = replace(CALL, network=name)
+
+    for ask in (
+        lambda: gate.buy(template=template, call=call),
+        lambda: gate.paygate.ask(template, LISTING, call),
+    ):
+        with pytest.raises(InvalidRequest, match=r"eip155:31337, base-sepolia\.$") as refusal:
+            ask()
+        assert refusal.value.field == "network"
+    assert (gate.ledger.steps, gate.facilitator.asked) == ([], [])
+
+
+def test_a_debt_is_run_again_whatever_network_is_asked_for(gate):
+    owing = gate.owing()
+
+    execution = gate.buy(listing=owing, call=replace(CALL, network="moon"))
+
+    assert (execution.state, execution.reruns) == (State.SETTLED, 1)
+
+
+def test_the_money_is_asked_for_on_the_payments_own_network(gate):
+    gate.paygate.networks = Networks((DEVELOPMENT, BASE))
+    asked = []
+    gate.facilitator.settle = lambda payment, requirements: (
+        asked.append(requirements) or Settled("0x1")
+    )
+    on_base = replace(PAYMENT, network=BASE.id, asset=BASE.token.lower())
+
+    execution = gate.buy(call=replace(CALL, payment=on_base))
+
+    assert ([each.network for each in asked], execution.network) == ([BASE], BASE.id)
+    kept = json.loads("{" + gate.ledger.payments[execution.id].partition("{")[2])
+    assert kept["accepted"]["network"] == BASE.id
+
+
+@pytest.mark.parametrize("caller", [None, Caller("u7", "bearer")])
+@pytest.mark.parametrize(
+    ("template", "owner_test"), [(TEMPLATE, False), (FREE, False), (TEMPLATE, True)]
+)
+def test_an_execution_knows_who_asked_for_it(gate, template, owner_test, caller):
+    execution = gate.buy(template=template, caller=caller, owner_test=owner_test)
+
+    assert execution.caller_id == (caller.user_id if caller else None)
 
 
 def test_without_a_payout_address_nobody_is_asked_to_pay(gate):

@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import decoded, encoded
 from tests.wire.conftest import Answer, Connection, Server
-from x402jobs.blueprints.reading import MAX_BODY_BYTES
+from x402jobs.blueprints.calls import MAX_BODY_BYTES
 
 pytestmark = pytest.mark.wire
 

@@ -4,9 +4,10 @@ import base64
 import json
 import secrets as chance
 import socket
+import sqlite3
 import zlib
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ KEY = f"sk-ant-planted-{TAG}-key"
 PROMPT = f'Geheim „Prompt“ planted {TAG} "words" é'
 VALUE = f"caller's „value“ planted {TAG} & more"
 PLAIN = f"caller's plain value planted {TAG}"
-ODD = f"network-planted-{TAG}"
+ODD = f"state-planted-{TAG}"
 ANSWER = f"answer’s planted {TAG} words"
 
 
@@ -73,7 +74,7 @@ def visit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visit]:
         CLAUDE_FIRST_CONTENT_SECONDS="1.5",
         CLAUDE_IDLE_SECONDS="1",
     ) as server:
-        server.services.integrations.save_claude_key(server.ada, Secret(KEY))
+        server.services.integrations.save_claude_config(server.ada, Secret(KEY))
         server.publish("haiku", system_prompt=f"{PROMPT} {{topic}}{{/topic}}")
         server.publish("gift", system_prompt=f"{PROMPT} {{topic}}{{/topic}}", price=0)
         owner = server.owner_test()
@@ -142,6 +143,12 @@ def let_claude_fail(visit: Visit) -> None:
     }.items():
         visit.server.claude.script(*[whole | script] * 3)
         visit.ask(name, visit.payment())
+    for name, script in {
+        "a late error event, in one piece": {"errorEvent": f"error-{KEY}", "afterDeltas": 1},
+        "a clean cut, in one piece": {"cutAtByte": 900, "clean": True},
+    }.items():
+        visit.server.claude.script(whole | script)
+        visit.ask(name, visit.payment(), path=f"{visit.server.path}?stream=false")
     visit.server.claude.script()
 
 
@@ -187,7 +194,13 @@ def be_refused(visit: Visit, owner: dict[str, str]) -> None:
     (header,) = visit.payment().values()
     visit.ask("a torn payment", {"PAYMENT-SIGNATURE": header[:-7]})
     visit.ask("a payment twice", [("PAYMENT-SIGNATURE", header)] * 2)
-    visit.ask("a payment of version 1", {"X-PAYMENT": header})
+    visit.ask("a payment in the wrong header", {"X-PAYMENT": header})
+    v1 = {"x402Version": 1, "scheme": "exact", "payload": good["payload"]}
+    for network in ("base-sepolia", VALUE):
+        wrapped = encoded(v1 | {"network": network})
+        visit.secrets[f"version 1 on {network}"] = wrapped
+        visit.ask("a payment of version 1", {"X-PAYMENT": wrapped})
+    visit.ask("an odd network", {}, path=f"{server.path}?network={quote(VALUE)}")
 
     token = visit.secrets["bearer token"]
     visit.ask("a torn token", {"Authorization": f"Bearer {token[:-4]}"})
@@ -244,7 +257,9 @@ def break_the_store(visit: Visit) -> None:
     visit.ask("one more purchase", payment)
     visit.answers.append(visit.heard[-1][1])
     last = "WHERE rowid = (SELECT max(rowid) FROM x402_executions)"
-    server.change(f"UPDATE x402_executions SET network = ? {last}", ODD)
+    with closing(sqlite3.connect(server.settings.data / "x402jobs.sqlite3")) as store, store:
+        store.execute("PRAGMA ignore_check_constraints = ON")
+        store.execute(f"UPDATE x402_executions SET state = ? {last}", [ODD])
     broken = visit.ask("a row that cannot be read", payment)
     assert (broken.status, broken.json()["code"]) == (500, "UNKNOWN")
 

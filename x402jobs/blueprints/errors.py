@@ -10,7 +10,6 @@ from werkzeug.exceptions import HTTPException
 
 from x402jobs.blueprints.payment_headers import payment_required, payment_response
 from x402jobs.domain.errors import PaymentRequired, X402JobsError
-from x402jobs.domain.money import as_usdc
 
 log = structlog.get_logger(__name__)
 
@@ -64,23 +63,12 @@ def say(error: X402JobsError) -> Response:
 
 
 def _quote(error: PaymentRequired) -> tuple[dict[str, Any], dict[str, str]]:
-    """The 402: version 2 in the header; a body for people, in version 1's shape.
-
-    No network we offer has a name in version 1, so its `accepts` is empty.
-    """
-    requirements = error.quote.requirements
-    body = {
-        "x402Version": 1,
-        "error": error.message,
-        "code": error.code,
-        "requestId": g.request_id,
-        "price": {"usdc": as_usdc(requirements.amount), "network": requirements.network.id},
-        "accepts": [],
-    }
+    """The 402: version 2 in the header; a body for people and for version 1's clients."""
+    said = {"code": error.code, "requestId": g.request_id}
     headers = payment_required(error.quote.as_json(error.message))
     if error.refused is not None:
         headers |= payment_response(error.refused, reason=error.refused.code)
-    return body, headers
+    return error.quote.as_v1_json(error.message) | said, headers
 
 
 def _say_http(error: HTTPException) -> Response:

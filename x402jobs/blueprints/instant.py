@@ -5,11 +5,12 @@ from typing import Any
 
 from flask import Blueprint, Response, current_app, request
 
-from x402jobs.blueprints import services, sse
+from x402jobs.blueprints import json_reply, services, sse
+from x402jobs.blueprints.callers import recognise
+from x402jobs.blueprints.calls import read_call
 from x402jobs.blueprints.line import SocketLine
 from x402jobs.blueprints.payment_headers import payment_response
-from x402jobs.blueprints.reading import read_call
-from x402jobs.domain.caller import Caller
+from x402jobs.domain.call import Call
 from x402jobs.domain.events import Done, Ending
 from x402jobs.services.runs import Follower
 
@@ -20,38 +21,42 @@ DOOR = "/@<username>/<slug>"
 @bp.route(DOOR, methods=["HEAD"], provide_automatic_options=False)
 def look_at_template(username: str, slug: str) -> Response:
     """What an unpaid GET would be told. Reads no payment, runs nothing (spec/instant.md)."""
-    call = read_call(request, services.clock.now())
-    recognise(call.address)
+    call = read_call(request, services.paygate.networks, services.clock.now())
+    recognise()
     listing = services.templates.listing(username, slug, call)
     template = services.templates.find(listing)
     prompt = services.templates.fill(template, call)
     services.integrations.claude_key(listing, template)
     services.agentic.prepare(prompt)
-    services.paygate.ask(template, listing)
-    return Response(content_type=sse.CONTENT_TYPE, headers=sse.headers_of(paid=False))
+    services.paygate.ask(template, listing, call)
+    kind = sse if call.streams else json_reply
+    return Response(content_type=kind.CONTENT_TYPE, headers=kind.headers_of(paid=False))
 
 
 @bp.route(DOOR, methods=["GET", "POST"], provide_automatic_options=False)
 def run_template(username: str, slug: str) -> Response:
     """Run a creator's template. The order of these lines is the promise (spec/money.md)."""
-    call, line = read_call(request, services.clock.now()), SocketLine(request.environ)
-    caller = recognise(call.address)
+    call = read_call(request, services.paygate.networks, services.clock.now())
+    line = SocketLine(request.environ)
+    caller = recognise()
     listing = services.templates.listing(username, slug, call)
     if earlier := services.paygate.recall(listing, call):
-        return stream(services.runs.again(earlier), line)
+        return answer(services.runs.again(earlier), call, line)
     template = services.templates.find(listing)
     prompt = services.templates.fill(template, call)
     owner_test = services.iam.owner_test(call.owner_test, caller, template)
     key = services.integrations.claude_key(listing, template)
     prompt = services.agentic.prepare(prompt)
     with (
-        services.paygate.admit(template, listing, call, owner_test=owner_test) as admission,
+        services.paygate.admit(
+            template, listing, call, caller=caller, owner_test=owner_test
+        ) as admission,
         services.agentic.open(prompt, key, by=admission.deadline, line=line) as speech,
     ):
         line.still_there()
         execution = services.paygate.settle(admission)
         follower = services.runs.start(speech, execution)
-    return stream(follower, line)
+    return answer(follower, call, line)
 
 
 @bp.route(DOOR, methods=["OPTIONS"])
@@ -60,19 +65,18 @@ def answer_preflight(username: str, slug: str) -> Response:
     return Response(status=204)
 
 
-def recognise(address: str) -> Caller | None:
-    """Who is calling, when they say so."""
-    return services.iam.recognise(request.headers.get("Authorization"), address)
-
-
-def stream(follower: Follower, line: SocketLine) -> Response:
-    """The answer as server-sent events, with the receipt in front of it."""
+def answer(follower: Follower, call: Call, line: SocketLine) -> Response:
+    """The answer in the form the caller wants, with the receipt in front of it."""
     execution = follower.execution
-    headers = sse.headers_of(paid=execution.receipt is not None) | payment_response(execution)
-    if execution.receipt is not None:
+    is_paid = execution.receipt is not None
+    headers = payment_response(execution)
+    if is_paid:
         headers["X-Resume-Token"] = services.runs.resume_token(execution)
-    silence = current_app.config["HEARTBEAT_SECONDS"]
-    return sse.respond(follower, say, line, silence, headers)
+    if call.streams:
+        silence = current_app.config["HEARTBEAT_SECONDS"]
+        return sse.respond(follower, say, line, silence, sse.headers_of(paid=is_paid) | headers)
+    until = call.began + current_app.config["JSON_SECONDS"]
+    return json_reply.respond(follower, line, until, json_reply.headers_of(paid=is_paid) | headers)
 
 
 def say(event: str | Ending) -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ from x402jobs.blueprints.schemas import (
     WalletConfigSchema,
     load,
 )
-from x402jobs.domain.errors import InvalidApiKey, InvalidRequest
+from x402jobs.domain.errors import InvalidApiKey, InvalidRequest, ModelError
 from x402jobs.domain.listing import ClaudeConfig
 from x402jobs.domain.secret import Secret
 
@@ -74,7 +74,10 @@ def say(config: ClaudeConfig) -> dict[str, bool]:
 
 
 def _try(key: Secret | None) -> None:
-    """Ask Claude about a key that is to be stored. Raises InvalidRequest for one it refuses."""
+    """Ask Claude about a key that is to be stored.
+
+    Raises InvalidRequest for one it refuses, and the ModelError met where it cannot be asked.
+    """
     if key is None:
         raise InvalidRequest("verify needs an apiKey to try.", field="verify")
     try:
@@ -82,4 +85,10 @@ def _try(key: Secret | None) -> None:
     except InvalidApiKey:
         raise InvalidRequest(
             "Claude does not accept this key. Nothing was stored.", field="apiKey"
+        ) from None
+    except ModelError as error:
+        raise type(error)(
+            "Claude could not be asked about this key. Nothing was stored: try again, or leave "
+            "out ?verify=true.",
+            retry_after=error.retry_after,
         ) from None

@@ -1,10 +1,14 @@
-"""The shelf, for everybody: what is for sale, what it costs, how often it has worked."""
+"""The shelf, for everybody: what is for sale, what it costs, how often it has worked.
+
+A credential is not needed; a bad one is refused as everywhere (spec/instant.md).
+"""
 
 from typing import Any
 
 from flask import Blueprint, Response, jsonify
 
 from x402jobs.blueprints import replies, services
+from x402jobs.blueprints.callers import recognise
 from x402jobs.blueprints.replies import say_page
 from x402jobs.domain.listing import StoredTemplate
 from x402jobs.domain.money import as_usdc
@@ -16,6 +20,7 @@ bp = Blueprint("listings", __name__)
 @bp.get("/api/v1/resources")
 def list_shelf() -> Response:
     """Every active template, newest first."""
+    recognise()
     page = services.templates.shelf(**replies.read_page())
     sales = services.books.sales_of_all([each.id for each in page.items])
     sold = dict(zip((each.id for each in page.items), sales, strict=True))
@@ -25,6 +30,7 @@ def list_shelf() -> Response:
 @bp.get("/api/v1/resources/@<username>/<slug>")
 def show_on_shelf(username: str, slug: str) -> Response:
     """One active template: what its page needs."""
+    recognise()
     template = services.templates.on_shelf(username, slug)
     return jsonify(say(template, services.books.sales(template.id)))
 

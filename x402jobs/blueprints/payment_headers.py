@@ -1,4 +1,4 @@
-"""The x402 headers: what comes in as PAYMENT-SIGNATURE, what goes out as PAYMENT-…"""
+"""The x402 headers of both versions: a payment in, a quote and what became of the payment out."""
 
 import base64
 import binascii
@@ -6,36 +6,35 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from flask import request
 from werkzeug.datastructures import Headers
 
+from x402jobs.blueprints import services
 from x402jobs.domain import strict_json
 from x402jobs.domain.errors import InvalidPayment
 from x402jobs.domain.execution import Execution
+from x402jobs.domain.networks import Networks
 from x402jobs.domain.payment import Payment
 
 V2, V1 = "PAYMENT-SIGNATURE", "X-PAYMENT"
 
 
-def read_payment(headers: Headers) -> Payment | None:
+def read_payment(headers: Headers, networks: Networks) -> Payment | None:
     """The payment a request carries, None when it carries none. Raises InvalidPayment.
 
     The server joins a header that comes twice with a comma, which no base64 has.
     """
-    if V1 in headers:
-        raise InvalidPayment(
-            f"{V1} and {V2} were both sent."
-            if V2 in headers
-            else f"This resource takes x402 version 2 payments: send {V2}.",
-            field=V1,
-        )
-    encoded = headers.get(V2)
+    if V1 in headers and V2 in headers:
+        raise InvalidPayment(f"{V1} and {V2} were both sent.", field=V1)
+    name = V1 if V1 in headers else V2
+    encoded = headers.get(name)
     if encoded is None:
         return None
     try:
         document = strict_json.loads(base64.b64decode(encoded, validate=True))
     except (binascii.Error, ValueError):
-        raise InvalidPayment(f"{V2} is not base64 of a JSON object.", field=V2) from None
-    return Payment.parse(document)
+        raise InvalidPayment(f"{name} is not base64 of a JSON object.", field=name) from None
+    return Payment.parse_v1(document, networks) if name == V1 else Payment.parse(document)
 
 
 def payment_required(document: Mapping[str, Any]) -> dict[str, str]:
@@ -44,20 +43,27 @@ def payment_required(document: Mapping[str, Any]) -> dict[str, str]:
 
 
 def payment_response(execution: Execution, reason: str | None = None) -> dict[str, str]:
-    """The header that says what became of a payment; none where nothing was paid or refused."""
+    """The header that says what became of a payment; none where nothing was paid or refused.
+
+    It speaks the version in which this request's payment came, whatever an earlier one used.
+    """
     receipt = execution.receipt
     if receipt is None and reason is None:
         return {}
-    said = {
+    said: dict[str, Any] = {
         "success": receipt is not None,
         "transaction": receipt.transaction if receipt is not None else "",
         "network": execution.network,
         "payer": execution.payer,
-        "amount": str(execution.amount),
     }
     if receipt is None:
         said["errorReason"] = reason
-    elif receipt.development:
+    if V1 in request.headers:
+        known = services.paygate.networks.known(execution.network or "")
+        said["network"] = known.short_name if known is not None else execution.network
+        return {"X-PAYMENT-RESPONSE": _encode(said)}
+    said["amount"] = str(execution.amount)
+    if receipt is not None and receipt.development:
         said["extra"] = {"development": True}
     return {"PAYMENT-RESPONSE": _encode(said)}
 

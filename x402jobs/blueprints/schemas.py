@@ -6,6 +6,7 @@ from enum import Enum
 from typing import Any
 
 from marshmallow import Schema, ValidationError, fields
+from marshmallow.exceptions import SCHEMA
 from marshmallow.validate import Length, Range, Regexp
 
 from x402jobs.domain.caller import USERNAME
@@ -160,5 +161,6 @@ def _first(messages: Any) -> tuple[str, str]:
     path: list[str] = []
     while isinstance(messages, dict):
         name, messages = next(iter(messages.items()))
-        path.append(str(name)[:64])
+        if name != SCHEMA:  # a fault of the whole: its path ends here
+            path.append(str(name)[:64])
     return ".".join(path), str(messages[0])

@@ -12,6 +12,8 @@ from x402jobs.services.runs import Follower
 
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
 PING = b": ping\n\n"
+VARY = "Accept, Authorization, PAYMENT-SIGNATURE, X-PAYMENT"
+"""What decides about an answer besides its address and body."""
 PIECE_CHARACTERS = 1300
 """Escaped, a character takes at most 12 bytes, so an event stays below 16 KiB."""
 
@@ -47,7 +49,7 @@ def headers_of(*, paid: bool) -> dict[str, str]:
     return {
         "Cache-Control": "private, no-store, no-transform" if paid else "no-cache, no-transform",
         "X-Accel-Buffering": "no",
-        "Vary": "Accept, Authorization, PAYMENT-SIGNATURE, X-PAYMENT",
+        "Vary": VARY,
     }
 
 

@@ -75,6 +75,8 @@ class DevelopmentLedger:
         """The same facilitator, which now serves this ledger's network as well."""
         token = _Token(self, self._network)
         facilitator.register([self._network.id], ExactEvmFacilitatorScheme(token))
+        # Of one network the SDK makes "eip155:*": whoever joined first would serve every chain.
+        facilitator._schemes[-1].pattern = self._network.id
         return facilitator
 
     def balance(self, address: str) -> int:

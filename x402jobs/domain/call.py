@@ -13,7 +13,9 @@ class Call:
 
     `values` are the caller's own words. `owner_test` is the X-OWNER-TEST header as it came, None
     when it did not; with it, `payment` is None: a payment sent along is ignored. `bare` says that
-    there was neither body nor query. `began` is unix seconds.
+    there was neither body nor query. `began` is unix seconds. `network` is the name of the one to
+    be asked on, as it came; without `streams` the answer is wanted in one piece. Both steer the
+    reply alone: the fingerprint leaves them out.
     """
 
     path: str
@@ -23,6 +25,8 @@ class Call:
     bare: bool
     address: str
     began: float
+    network: str | None = None
+    streams: bool = True
 
     @property
     def digest(self) -> str:

@@ -1,6 +1,8 @@
 """What one look into the store tells about a call: the template, its shop, and what came before."""
 
+import json
 from dataclasses import dataclass, field
+from typing import Any
 
 from x402jobs.domain.execution import Execution
 
@@ -30,6 +32,16 @@ class StoredTemplate:
     created_at: float
     updated_at: float
     is_active: bool = True
+
+    @property
+    def definitions(self) -> list[dict[str, Any]]:
+        """The parameters' definitions; what the origin may have stored instead is left out."""
+        try:
+            stored = json.loads(self.parameters)
+        except ValueError:
+            return []
+        stored = stored if isinstance(stored, list) else []
+        return [each for each in stored if isinstance(each, dict)]
 
 
 @dataclass(frozen=True)

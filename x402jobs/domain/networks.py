@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from x402jobs.domain.errors import InvalidRequest
+
 
 @dataclass(frozen=True)
 class Network:
@@ -62,6 +64,13 @@ class Networks:
     def find(self, name: str) -> Network | None:
         """The offered network of this name, CAIP-2 or short."""
         return next((each for each in self.offered if each.is_called(name)), None)
+
+    def choose(self, name: str) -> Network:
+        """The same, for a caller who asks for it. Raises InvalidRequest naming those there are."""
+        if (network := self.find(name)) is None:
+            names = ", ".join(each.short_name or each.id for each in self.offered)
+            raise InvalidRequest(f"network must be one of: {names}.", field="network")
+        return network
 
     def known(self, name: str) -> Network | None:
         """The same, or one that is offered no longer: the ledger may still speak of it."""

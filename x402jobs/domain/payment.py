@@ -1,4 +1,4 @@
-"""What is asked, what is offered and what was paid, in the x402 specification's words."""
+"""What is asked, what is presented and what was paid, in the x402 specification's words."""
 
 import re
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Any
 
 from x402jobs.domain.errors import InvalidPayment
 from x402jobs.domain.money import as_usdc
-from x402jobs.domain.networks import Network
+from x402jobs.domain.networks import Network, Networks
 
 SCHEME = "exact"
 MAX_TIMEOUT_SECONDS = 120
@@ -16,6 +16,8 @@ LEAST_SECONDS_LEFT = 60
 """An authorization with less left than this is refused as too short; spec/money.md."""
 SETTLE_MARGIN_SECONDS = 20
 """Nothing is begun that could settle later than this before `validBefore`; spec/money.md."""
+
+OTHER_REQUIREMENTS = "The accepted requirements are not the ones this resource asks for."
 
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 _NONCE = re.compile(r"0x[0-9a-fA-F]{64}")
@@ -43,29 +45,6 @@ class PaymentRequirements:
             "payTo": self.pay_to,
             "maxTimeoutSeconds": MAX_TIMEOUT_SECONDS,
             "extra": {"name": self.network.token_name, "version": self.network.token_version},
-        }
-
-
-@dataclass(frozen=True)
-class Quote:
-    """The price of a resource: what a 402 says."""
-
-    url: str
-    description: str
-    requirements: PaymentRequirements
-
-    def as_json(self, error: str) -> dict[str, Any]:
-        """The x402 version 2 document of the PAYMENT-REQUIRED header."""
-        return {
-            "x402Version": 2,
-            "error": error,
-            "resource": {
-                "url": self.url,
-                "description": self.description,
-                "mimeType": "text/event-stream",
-            },
-            "accepts": [self.requirements.as_json()],
-            "extensions": {},
         }
 
 
@@ -100,7 +79,7 @@ class Payment:
     """What a caller presents: an authorization, its signature, and what they say they accepted.
 
     The last five fields are the caller's word, signed by nobody: enough to look something up or to
-    refuse it, never enough to believe it.
+    refuse it, never enough to believe it. `network` is a CAIP-2 name where it is one we know.
     """
 
     authorization: Authorization
@@ -120,25 +99,12 @@ class Payment:
     @classmethod
     def parse(cls, document: Any) -> "Payment":
         """Read an x402 version 2 `PaymentPayload`. Raises InvalidPayment naming the field."""
-        if _object(document, "").get("x402Version") != 2:
-            raise InvalidPayment("x402Version must be 2.", field="x402Version")
+        _expect_version(document, 2)
         accepted = _object(document.get("accepted"), "accepted")
-        payload = _object(document.get("payload"), "payload")
-        signed = _object(payload.get("authorization"), "payload.authorization")
-
-        def field(name: str, shape: re.Pattern[str]) -> str:
-            return _text(signed, name, "payload.authorization.", shape).lower()
-
+        authorization, signature = _signed(document)
         return cls(
-            authorization=Authorization(
-                payer=field("from", _ADDRESS),
-                to=field("to", _ADDRESS),
-                value=int(field("value", _UINT)),
-                valid_after=int(field("validAfter", _UINT)),
-                valid_before=int(field("validBefore", _UINT)),
-                nonce=field("nonce", _NONCE),
-            ),
-            signature=bytes.fromhex(_text(payload, "signature", "payload.", _HEX)[2:]),
+            authorization=authorization,
+            signature=signature,
             scheme=_text(accepted, "scheme", "accepted."),
             network=_text(accepted, "network", "accepted."),
             asset=_text(accepted, "asset", "accepted.", _ONE_PART).lower(),
@@ -146,8 +112,36 @@ class Payment:
             pay_to=_text(accepted, "payTo", "accepted.").lower(),
         )
 
+    @classmethod
+    def parse_v1(cls, document: Any, networks: Networks) -> "Payment":
+        """Read an x402 version 1 `PaymentPayload`. Raises InvalidPayment naming the field.
+
+        Version 1 accepts no token, amount or payee by name: they are the network's token and the
+        signature's own words. A network of no known name keeps it, and no quote asks for that.
+        """
+        _expect_version(document, 1)
+        name = _text(document, "network", "")
+        network = networks.known(name)
+        authorization, signature = _signed(document)
+        if network is None or network.short_name != name:
+            at, token = name, ""
+        else:
+            at, token = network.id, network.token.lower()
+        return cls(
+            authorization=authorization,
+            signature=signature,
+            scheme=_text(document, "scheme", ""),
+            network=at,
+            asset=token,
+            amount=str(authorization.value),
+            pay_to=authorization.to,
+        )
+
     def as_json(self, requirements: PaymentRequirements) -> dict[str, Any]:
-        """The payload to show a facilitator: the signed fields, and *our* requirements."""
+        """The payload to show a facilitator: the signed fields, and *our* requirements.
+
+        Always in version 2's form, whichever the caller has used.
+        """
         return {
             "x402Version": 2,
             "accepted": requirements.as_json(),
@@ -165,12 +159,12 @@ class Payment:
         signed, asked = self.authorization, requirements
         accepted = (self.scheme, self.network, self.asset, self.amount, self.pay_to)
         ours = (SCHEME, asked.network.id, asked.network.token, str(asked.amount), asked.pay_to)
-        if accepted != tuple(part.lower() for part in ours):
-            return "The accepted requirements are not the ones this resource asks for."
         if signed.to != asked.pay_to.lower():
             return "The authorization pays somebody else."
         if signed.value != asked.amount:
             return "The authorization is not for the exact price."
+        if accepted != tuple(part.lower() for part in ours):
+            return OTHER_REQUIREMENTS
         if signed.valid_after > now:
             return "The authorization is not valid yet."
         if signed.valid_before - now < LEAST_SECONDS_LEFT:
@@ -209,6 +203,35 @@ class Credit:
     def as_json(self) -> dict[str, Any]:
         """The credit of an event or an error body."""
         return {"amountUsdc": as_usdc(self.amount), "rerunsLeft": self.reruns_left}
+
+
+def _expect_version(document: Any, version: int) -> None:
+    said = _object(document, "").get("x402Version")
+    if type(said) is int and said == version:  # not True, and not 1.0
+        return
+    raise InvalidPayment(
+        f"x402Version must be {version} here: 2 goes into PAYMENT-SIGNATURE, 1 into X-PAYMENT.",
+        field="x402Version",
+    )
+
+
+def _signed(document: Mapping[str, Any]) -> tuple[Authorization, bytes]:
+    """The part of a payment that both versions share: the authorization and its signature."""
+    payload = _object(document.get("payload"), "payload")
+    signed = _object(payload.get("authorization"), "payload.authorization")
+
+    def field(name: str, shape: re.Pattern[str]) -> str:
+        return _text(signed, name, "payload.authorization.", shape).lower()
+
+    authorization = Authorization(
+        payer=field("from", _ADDRESS),
+        to=field("to", _ADDRESS),
+        value=int(field("value", _UINT)),
+        valid_after=int(field("validAfter", _UINT)),
+        valid_before=int(field("validBefore", _UINT)),
+        nonce=field("nonce", _NONCE),
+    )
+    return authorization, bytes.fromhex(_text(payload, "signature", "payload.", _HEX)[2:])
 
 
 def _object(value: Any, field: str) -> Mapping[str, Any]:

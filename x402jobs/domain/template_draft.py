@@ -38,12 +38,21 @@ class TemplateDraft:
 
     def check(self) -> None:
         """Raises InvalidRequest where prompt and parameters do not make a template together."""
+        if not self.system_prompt:
+            raise InvalidRequest(
+                "The stored prompt can no longer be read. Send it again.", field="systemPrompt"
+            )
         defined: list[str] = []
         for place, definition in enumerate(self.parameters):
             try:
                 parameter = Parameter.parse(definition)
             except ValueError as error:
                 raise InvalidRequest(f"{error}.", field=f"parameters.{place}") from None
+            except (KeyError, TypeError):  # one of the origin's: it looked at nothing it stored
+                raise InvalidRequest(
+                    "This stored definition cannot be read. Send the parameters again.",
+                    field=f"parameters.{place}",
+                ) from None
             if parameter.name in defined:
                 raise InvalidRequest(
                     f"{parameter.name} is defined twice.", field=f"parameters.{place}.name"
@@ -63,8 +72,10 @@ class TemplateDraft:
     def warnings(self) -> list[str]:
         """What its creator should know, in sentences."""
         warnings = []
-        if not self.system_prompt:
-            warnings.append("The stored prompt can no longer be read. Send it again.")
+        try:
+            self.check()
+        except InvalidRequest as fault:
+            warnings.append(f"Nobody can call the template. {fault.message}")
         if self.price > MICRO:
             warnings.append("Most clients refuse to pay more than 1.00 USDC a call by themselves.")
         if not self.is_active:

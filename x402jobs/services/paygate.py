@@ -2,15 +2,17 @@
 
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import structlog
 
 from x402jobs.domain.call import Call
+from x402jobs.domain.caller import Caller
 from x402jobs.domain.errors import (
     Conflict,
+    FacilitatorUnavailable,
     InProgress,
     PaymentRequired,
     SettlementUnknown,
@@ -23,9 +25,15 @@ from x402jobs.domain.errors import (
 )
 from x402jobs.domain.execution import MAX_RERUNS, Execution, Kind, State
 from x402jobs.domain.listing import Listing
-from x402jobs.domain.networks import Networks
-from x402jobs.domain.payment import SETTLE_MARGIN_SECONDS, Payment, PaymentRequirements, Quote
+from x402jobs.domain.networks import Network, Networks
+from x402jobs.domain.payment import (
+    OTHER_REQUIREMENTS,
+    SETTLE_MARGIN_SECONDS,
+    Payment,
+    PaymentRequirements,
+)
 from x402jobs.domain.prompt_template import PromptTemplate
+from x402jobs.domain.quote import Quote, body_fields
 from x402jobs.ports import (
     Clock,
     Facilitator,
@@ -46,17 +54,25 @@ log = structlog.get_logger(__name__)
 ASK = "Payment required: send it as PAYMENT-SIGNATURE."
 
 
+@dataclass(frozen=True)
+class Sale:
+    """A payment, what we ask on its network, and the quote for everybody it does not do for."""
+
+    payment: Payment
+    requirements: PaymentRequirements
+    quote: Quote
+
+
 @dataclass
 class Admission:
     """Somebody let in: their row, and until when everything before the answer has to be done.
 
-    `deadline` is in monotonic seconds; `payment` and `quote` are None when nothing is to settle.
+    `deadline` is in monotonic seconds; `sale` is None when nothing is to settle.
     """
 
     execution: Execution
     deadline: float
-    payment: Payment | None = None
-    quote: Quote | None = None
+    sale: Sale | None = None
 
 
 class Paygate:
@@ -81,7 +97,7 @@ class Paygate:
         self._limits = limits
         self._clock = clock
         self._worker = worker
-        self._networks = networks
+        self.networks = networks
         self._public_url = public_url
         self._first_content_seconds = first_content_seconds
 
@@ -114,21 +130,29 @@ class Paygate:
             )
         return earlier
 
-    def ask(self, template: PromptTemplate, listing: Listing) -> None:
+    def ask(self, template: PromptTemplate, listing: Listing, call: Call) -> None:
         """What somebody who only looks is told: raises PaymentRequired for a priced template."""
+        networks = self._networks(template, call)
         if template.price:
-            raise PaymentRequired(ASK, self._quote(template, listing))
+            raise PaymentRequired(ASK, self._quote(template, listing, networks))
 
     @contextmanager
     def admit(
-        self, template: PromptTemplate, listing: Listing, call: Call, *, owner_test: bool
+        self,
+        template: PromptTemplate,
+        listing: Listing,
+        call: Call,
+        *,
+        caller: Caller | None,
+        owner_test: bool,
     ) -> Iterator[Admission]:
         """Let the caller in: the creator, a free call, a debt, or a claimed and verified payment.
 
-        Raises PaymentRequired with the quote for a payment that is missing or does not do. Left by
-        an exception, a row whose money has not moved is released, and a re-run is owed again.
+        Raises PaymentRequired with the quote for a payment that is missing or does not do, and
+        InvalidRequest for a wish to pay on a network we do not offer. Left by an exception, a row
+        whose money has not moved is released, and a re-run is owed again.
         """
-        admission = self._enter(template, listing, call, owner_test)
+        admission = self._enter(template, listing, call, caller, owner_test)
         try:
             self._verify(admission)
             yield admission
@@ -143,22 +167,24 @@ class Paygate:
         (the row stays `settling`), PaymentRequired when it definitely did not.
         """
         opened = replace(admission.execution, opened_at=self._clock.now())
-        payment, quote = admission.payment, admission.quote
-        if payment is None or quote is None:
+        sale = admission.sale
+        if sale is None:
             return opened
         admission.execution = opened
         if self._clock.monotonic() >= admission.deadline:
             raise TimedOut()
-        asked = json.dumps(payment.as_json(quote.requirements))
+        asked = json.dumps(sale.payment.as_json(sale.requirements))
         sealed = self._box.seal(asked, payment_place(admission.execution.id))
         self._step(admission, State.SETTLING, sealed_payment=sealed)
-        match self._facilitator.settle(payment, quote.requirements):
+        match self._facilitator.settle(sale.payment, sale.requirements):
             case Settled(transaction):
                 self._write_settled(admission, transaction)
             case Refused(reason):
                 self._step(admission, State.RELEASED, code=reason, ended_at=self._clock.now())
                 raise PaymentRequired(
-                    f"The payment was not settled: {reason}.", quote, refused=admission.execution
+                    f"The payment was not settled: {reason}.",
+                    sale.quote,
+                    refused=admission.execution,
                 )
             case Unknown(reason):
                 log.error("settle_unknown", execution_id=admission.execution.id, reason=reason)
@@ -166,13 +192,19 @@ class Paygate:
         return admission.execution
 
     def _enter(
-        self, template: PromptTemplate, listing: Listing, call: Call, owner_test: bool
+        self,
+        template: PromptTemplate,
+        listing: Listing,
+        call: Call,
+        caller: Caller | None,
+        owner_test: bool,
     ) -> Admission:
         """The caller's row: taken up from a debt, unpaid and in memory only, or claimed."""
         if (debt := self._debt(listing, call)) is not None:
             owed = debt.rerun(self._worker, call.began)
             self._ledger.swap(debt, owed)
             return Admission(owed, self._clock.monotonic() + self._first_content_seconds)
+        networks = self._networks(template, call)
         fresh = Execution(
             id=str(uuid.uuid4()),
             kind=Kind.OWNER_TEST if owner_test else Kind.PAID if template.price else Kind.FREE,
@@ -182,9 +214,10 @@ class Paygate:
             digest=call.digest,
             worker=self._worker,
             created_at=call.began,
+            caller_id=caller.user_id if caller is not None else None,
         )
         if fresh.kind is Kind.PAID:
-            return self._claim(fresh, self._quote(template, listing), call.payment)
+            return self._claim(fresh, self._quote(template, listing, networks), call.payment)
         if fresh.kind is Kind.FREE:
             self._limit_free(call.address)
         return Admission(fresh, self._clock.monotonic() + self._first_content_seconds)
@@ -203,7 +236,10 @@ class Paygate:
         """Match, recover the signer, claim: in this order, so that a forgery leaves no row."""
         if payment is None:
             raise PaymentRequired(ASK, quote)
-        misfit = payment.misfit(quote.requirements, self._clock.now())
+        asked = quote.asked_of(payment)
+        if asked is None:
+            raise PaymentRequired(OTHER_REQUIREMENTS, quote)
+        misfit = payment.misfit(asked, self._clock.now())
         if misfit is None and not self._is_signed(payment):
             misfit = "The signature is not the payer's."
         if misfit is not None:
@@ -214,8 +250,8 @@ class Paygate:
                 fresh,
                 claim_key=payment.claim_key,
                 payer=signed.payer,
-                network=quote.requirements.network.id,
-                amount=quote.requirements.amount,
+                network=asked.network.id,
+                amount=asked.amount,
                 valid_before=min(signed.valid_before, FOR_EVER),
             )
         )
@@ -223,17 +259,39 @@ class Paygate:
             raise InProgress()
         left = signed.valid_before - SETTLE_MARGIN_SECONDS - self._clock.now()
         deadline = self._clock.monotonic() + min(self._first_content_seconds, left)
-        return Admission(claimed, deadline, payment, quote)
+        return Admission(claimed, deadline, Sale(payment, asked, quote))
 
-    def _quote(self, template: PromptTemplate, listing: Listing) -> Quote:
+    def _networks(self, template: PromptTemplate, call: Call) -> Sequence[Network]:
+        """Where this call may be paid: on the network it names, or on all, its template's first."""
+        if call.network is None:
+            # A stable sort: the others keep the shop's order.
+            return sorted(
+                self.networks.offered, key=lambda each: not each.is_called(template.network)
+            )
+        return [self.networks.choose(call.network)]
+
+    def _quote(
+        self, template: PromptTemplate, listing: Listing, networks: Sequence[Network]
+    ) -> Quote:
+        """The price, on those networks where payments can be taken now.
+
+        Raises TemplateUnavailable where nobody would be paid, FacilitatorUnavailable where nobody
+        could pay.
+        """
         if listing.pay_to is None:
             raise TemplateUnavailable()
+        requirements = tuple(
+            PaymentRequirements(network, template.price, listing.pay_to)
+            for network in networks
+            if self._facilitator.offers(network)
+        )
+        if not requirements:
+            raise FacilitatorUnavailable()
         return Quote(
             url=self._public_url + template.path,
             description=template.description or template.name,
-            requirements=PaymentRequirements(
-                self._networks.offered[0], template.price, listing.pay_to
-            ),
+            requirements=requirements,
+            fields=body_fields(template),
         )
 
     def _limit_free(self, address: str) -> None:
@@ -242,18 +300,17 @@ class Paygate:
 
     def _is_signed(self, payment: Payment) -> bool:
         """Whether the payer's own key signed, for its network's token; computed here, 1 ms."""
-        network = self._networks.known(payment.network)
+        network = self.networks.known(payment.network)
         if network is None:
             return False
         return self._facilitator.signer(payment, network) == payment.authorization.payer
 
     def _verify(self, admission: Admission) -> None:
-        payment, quote = admission.payment, admission.quote
-        if payment is None or quote is None:
+        if (sale := admission.sale) is None:
             return
-        outcome = self._facilitator.verify(payment, quote.requirements)
+        outcome = self._facilitator.verify(sale.payment, sale.requirements)
         if isinstance(outcome, Refused):
-            raise PaymentRequired(f"The payment was refused: {outcome.reason}.", quote)
+            raise PaymentRequired(f"The payment was refused: {outcome.reason}.", sale.quote)
         admission.execution = replace(admission.execution, verified_at=self._clock.now())
 
     def _write_settled(self, admission: Admission, transaction: str) -> None:

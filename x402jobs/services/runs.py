@@ -39,6 +39,11 @@ class Follower:
         """What is said, from the beginning (Transcript.follow)."""
         return self._transcript.follow(silence)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the ending is there: what `events` still has, it has at once."""
+        return self._transcript.ending is not None
+
     def close(self) -> None:
         """Leave, once, however often it is said."""
         leave, self._leave = self._leave, None
