@@ -18,6 +18,7 @@ import pytest
 from tests.conftest import decoded, encoded, events, text_of
 from tests.wire.conftest import Answer, Server, eventually, serving
 from tests.wire.leaks import leaked
+from x402jobs.app import create_app
 from x402jobs.domain.secret import Secret
 
 pytestmark = pytest.mark.wire
@@ -30,6 +31,14 @@ PLAIN = f"caller's plain value planted {TAG}"
 ODD = f"state-planted-{TAG}"
 ANSWER = f"answer’s planted {TAG} words"
 
+THE_CREATORS_OWN = "shown to its creator: "
+"""How the names of replies begin that a creator's own prompt may be in."""
+SEALED = {
+    "api_key_encrypted": "x402_user_claude_configs",
+    "pt_system_prompt": "x402_resources",
+    "sealed_answer": "x402_answers",
+}
+
 
 @dataclass
 class Visit:
@@ -39,6 +48,7 @@ class Visit:
     secrets: dict[str, str]
     heard: list[tuple[str, Answer]] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
+    sealed: dict[str, str] = field(default_factory=dict)
 
     def payment(self) -> dict[str, str]:
         """A fresh payment, which is a secret from now on."""
@@ -55,6 +65,14 @@ class Visit:
         )
         self.heard.append((name, answer))
         return answer
+
+    def plant_ciphertexts(self) -> None:
+        """What rests sealed in the store is a secret as well."""
+        with closing(sqlite3.connect(self.server.settings.data / "x402jobs.sqlite3")) as store:
+            for column, table in SEALED.items():
+                for number, (sealed,) in enumerate(store.execute(f"SELECT {column} FROM {table}")):
+                    if sealed is not None:
+                        self.sealed[f"{table} {number}"] = sealed
 
     def log(self) -> bytes:
         return self.server.log.read_bytes()
@@ -94,6 +112,8 @@ def visit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visit]:
         let_claude_fail(visit)
         be_refused(visit, owner)
         be_misread(visit)
+        be_a_creator(visit, {"Authorization": owner["Authorization"]})
+        visit.plant_ciphertexts()
         break_the_store(visit)
         eventually(lambda: visit.log().count(b"run_ended") >= 4)
         yield visit
@@ -222,6 +242,78 @@ def be_refused(visit: Visit, owner: dict[str, str]) -> None:
     )
 
 
+def be_a_creator(visit: Visit, owner: dict[str, str]) -> None:
+    """Every door of a creator's, with and without their token, with good bodies and bad ones."""
+    token = visit.server.token("eve")
+    visit.secrets["another's token"] = token
+    eve = {"Authorization": f"Bearer {token}"}
+    template = {"name": "Planted", "priceUsdc": "0.01", "systemPrompt": f"{PROMPT} again"}
+    made = visit.ask(
+        f"{THE_CREATORS_OWN}a template",
+        owner,
+        json.dumps(template).encode(),
+        path="/resources",
+    ).json()
+    one = f"/resources/{made['id']}"
+    doors: dict[str, list[tuple[str, object]]] = {
+        "/integrations/claude/config": [
+            ("GET", None),
+            ("PUT", {"apiKey": KEY}),
+            ("PUT", {"apiKey": f"{KEY} "}),
+            ("PUT", {"apiKey": [KEY]}),
+            ("PUT", {"apiKey": KEY, "isEnabled": KEY}),
+            ("PUT", {"apiKey": KEY, "key": KEY}),
+            ("PUT", KEY),
+        ],
+        "/integrations/claude/config?verify=true": [("PUT", {"apiKey": KEY})],
+        f"/integrations/claude/config?verify={quote(KEY)}": [("PUT", {"apiKey": KEY})],
+        "/integrations/wallet/config": [("GET", None), ("PUT", {"baseAddress": KEY})],
+        "/resources": [
+            ("GET", None),
+            ("POST", template | {"priceUsdc": PROMPT}),
+            ("POST", template | {"systemPrompt": [PROMPT]}),
+            ("POST", template | {"parameters": [{"name": "other"}]}),
+            ("POST", template | {"slug": made["slug"]}),
+            ("POST", template | {"model": VALUE}),
+        ],
+        one: [
+            ("GET", None),
+            ("PATCH", {"systemPrompt": f"{PROMPT} once more"}),
+            ("PATCH", {"systemPrompt": f"{PROMPT} {{other}}{{/other}}"}),
+            ("PATCH", {"network": VALUE}),
+            ("PUT", template),
+        ],
+        f"{one}/preview": [("POST", {}), ("POST", {"topic": VALUE}), ("POST", VALUE)],
+        f"{one}/usage": [("GET", None)],
+        f"{one}/usage?limit={quote(VALUE)}": [("GET", None)],
+        "/api/v1/resources": [("GET", None)],
+        f"/api/v1/resources/@ada/{made['slug']}": [("GET", None), ("POST", template)],
+        "/api/v1/resources/@ada/haiku": [("GET", None)],
+        "/api/v1/executions": [("GET", None)],
+        "/auth/me": [("GET", None)],
+        "/user/profile": [("PUT", {"username": KEY})],
+    }
+    before = len(visit.server.claude.calls)
+    visit.server.claude.script(*[{"status": 401, "text": f"invalid x-api-key {KEY}"}] * 2)
+    for path, requests in doors.items():
+        for method, body in requests:
+            sent = b"" if body is None else json.dumps(body).encode()
+            mine = path.startswith("/resources")
+            begins = THE_CREATORS_OWN if mine else "said to its creator: "
+            visit.ask(f"{begins}{method} {path}", owner, sent, method=method, path=path)
+            for whose, headers in {
+                "nobody": {},
+                "eve": eve,
+                "a torn token": {"Authorization": owner["Authorization"][:-4]},
+            }.items():
+                if not (whose == "eve" and (method != "GET" or not mine)):
+                    name = f"{method} {path} by {whose}"
+                    visit.ask(name, headers, sent, method=method, path=path)
+    assert len(visit.server.claude.calls) > before
+    visit.server.claude.script()
+    visit.ask("a deletion", owner, b"", method="DELETE", path=one)
+
+
 def be_misread(visit: Visit) -> None:
     """Requests that the server itself refuses, before any code of ours."""
     (payment,) = visit.payment().values()
@@ -282,14 +374,31 @@ def test_the_visit_went_as_planned(visit: Visit) -> None:
 
 
 def test_no_response_contains_a_secret(visit: Visit) -> None:
-    told = visit.secrets | {"what a fault quotes": ODD}
+    told = visit.secrets | visit.sealed | {"what a fault quotes": ODD}
+    theirs = {name: told[name] for name in told if name not in ("system prompt", "caller's value")}
     found = {
         name: leaks
         for name, answer in visit.heard
-        if (leaks := leaked(told, f"{answer.headers}".encode() + answer.body))
+        if (
+            leaks := leaked(
+                theirs if name.startswith(THE_CREATORS_OWN) else told,
+                f"{answer.headers}".encode() + answer.body,
+            )
+        )
     }
 
     assert found == {}
+
+
+def test_every_door_was_visited(visit: Visit) -> None:
+    rules = {rule.rule for rule in create_app(visit.server.settings).url_map.iter_rules()}
+    # The server's log names no path, so this list is checked against the visit's own words.
+    words = " ".join(name for name, _ in visit.heard)
+    unseen = {rule for rule in rules if rule.startswith("/") and "<" not in rule} - set(
+        words.split()
+    )
+
+    assert unseen == {"/healthz"}
 
 
 def test_an_answer_is_in_its_own_responses_alone(visit: Visit) -> None:
@@ -306,7 +415,8 @@ def test_no_log_line_at_debug_contains_a_secret(visit: Visit) -> None:
     log = visit.log()
 
     assert b'"event": "run_ended"' in log and b'"event": "unexpected"' in log
-    assert leaked(visit.secrets | {"answer": ANSWER, "what a fault quotes": ODD}, log) == []
+    told = visit.secrets | visit.sealed | {"answer": ANSWER, "what a fault quotes": ODD}
+    assert leaked(told, log) == []
 
 
 def test_no_file_contains_a_secret_unsealed(visit: Visit) -> None:
