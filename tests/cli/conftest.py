@@ -1,6 +1,7 @@
 """The command under test, against a demo that serves for real."""
 
 import os
+import pty
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -26,13 +27,36 @@ def environment(**changes: str) -> dict[str, str]:
     return kept | {"PYTHONPATH": str(ROOT), "HTTP_PROXY": "http://127.0.0.1:9"} | changes
 
 
+def on_a_terminal(
+    *command: str, question: str = "", typed: str = "", **changes: str
+) -> tuple[int, str]:
+    """Exit code and output of a command on a terminal, where somebody answers its question."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execve(command[0], command, environment(TERM="xterm", **changes))
+    output = b""
+    try:
+        while chunk := os.read(terminal, 4096):
+            output += chunk
+            if typed and question.encode() in output:
+                os.write(terminal, typed.encode())
+                typed = ""
+    except OSError:
+        pass  # Linux's way to say that the other end has closed
+    finally:
+        os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), output.decode().replace("\r\n", "\n")
+
+
 @pytest.fixture
 def x402jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     """The command in this process, which spares each test two seconds of imports."""
     monkeypatch.chdir(tmp_path)
 
-    def run(*arguments: str, **changes: str) -> "subprocess.CompletedProcess[str]":
-        ended = CliRunner(env=changes).invoke(main, arguments, catch_exceptions=False)
+    def run(
+        *arguments: str, input: str | None = None, **changes: str
+    ) -> "subprocess.CompletedProcess[str]":
+        ended = CliRunner(env=changes).invoke(main, arguments, input, catch_exceptions=False)
         return subprocess.CompletedProcess(
             ["x402jobs", *arguments], ended.exit_code, ended.stdout, ended.stderr
         )
@@ -44,11 +68,12 @@ def x402jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
 def shell(tmp_path: Path) -> Command:
     """The command as a process of its own."""
 
-    def run(*arguments: str, **changes: str) -> "subprocess.CompletedProcess[str]":
+    def run(*arguments: str, input: str = "", **changes: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
             [*X402JOBS, *arguments],
             cwd=tmp_path,
             env=environment(**changes),
+            input=input,
             capture_output=True,
             text=True,
             timeout=60,

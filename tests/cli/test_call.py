@@ -1,22 +1,18 @@
 """Buying an answer from the command line: what is printed where, and what the exit code says."""
 
 import json
-import os
-import pty
 import re
 import signal
 import socket
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.cli.conftest import X402JOBS, Command, environment
+from tests.cli.conftest import X402JOBS, Command, environment, on_a_terminal
+from tests.cli.listener import listening
 from x402jobs.devkit.claude_server import ClaudeServer
 from x402jobs.devkit.demo import PRICE, Demo
 from x402jobs.domain.secret import Secret
@@ -44,22 +40,6 @@ def spent(shop: Demo) -> Callable[[], int]:
     """What the demo's wallet has paid since the test began."""
     before = shop.ledger.balance(shop.wallet.address)
     return lambda: before - shop.ledger.balance(shop.wallet.address)
-
-
-def on_a_terminal(*command: str) -> tuple[int, str]:
-    """Exit code and output of a command whose output is a terminal."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.execve(command[0], command, environment(TERM="xterm"))
-    output = b""
-    try:
-        while chunk := os.read(terminal, 4096):
-            output += chunk
-    except OSError:
-        pass  # Linux's way to say that the other end has closed
-    finally:
-        os.close(terminal)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), output.decode().replace("\r\n", "\n")
 
 
 def test_on_a_pipe_every_event_is_one_line_of_json(
@@ -155,6 +135,51 @@ def test_a_message_reaches_the_template(buy: Command) -> None:
     assert "This template does not accept user messages" in refused.stderr
 
 
+def test_an_owner_test_costs_nothing_and_touches_no_wallet(
+    buy: Command, shop: Demo, claude: ClaudeServer, spent: Callable[[], int], tmp_path: Path
+) -> None:
+    claude.script({"text": HAIKU, "deltaMs": 0})
+
+    tested = buy("--owner-test", "--as", "ada", "--wallet", str(tmp_path / "no.key"))
+
+    said = [json.loads(line) for line in tested.stdout.splitlines()]
+    assert (tested.returncode, tested.stderr) == (0, "Nothing was charged.\n")
+    assert "".join(event["content"] for event in said[:-1]) == HAIKU
+    assert "receipt" not in said[-1]
+    assert (spent(), (tmp_path / "no.key").exists()) == (0, False)
+
+
+@pytest.mark.parametrize(
+    ("user", "said"),
+    [("ada", "UNAUTHENTICATED"), ("bob", "FORBIDDEN")],
+)
+def test_an_owner_test_that_is_refused_is_not_paid_instead(
+    x402jobs: Command,
+    buy: Command,
+    shop: Demo,
+    claude: ClaudeServer,
+    spent: Callable[[], int],
+    user: str,
+    said: str,
+) -> None:
+    x402jobs("user", "add", user, "--data", "elsewhere" if user == "ada" else str(shop.data))
+    token = x402jobs("token", user, "--data", "elsewhere" if user == "ada" else str(shop.data))
+
+    refused = buy("--owner-test", X402JOBS_TOKEN=token.stdout)
+
+    assert (refused.returncode, refused.stdout) == (4, "")
+    assert said in refused.stderr
+    assert (spent(), claude.calls) == (0, [])
+
+
+def test_who_pays_sends_no_token(x402jobs: Command) -> None:
+    with listening(402) as stranger:
+        x402jobs("call", stranger.url, X402JOBS_TOKEN="planted-token", X402JOBS_AS="ada")
+
+    assert "planted-token" not in "".join(stranger.heard)
+    assert "authorization" not in "".join(stranger.heard).lower()
+
+
 def test_an_overloaded_claude_costs_nothing_and_may_be_asked_later(
     buy: Command, claude: ClaudeServer, spent: Callable[[], int]
 ) -> None:
@@ -186,7 +211,7 @@ def test_a_shop_without_a_key_is_shut(
     try:
         refused = buy()
     finally:
-        integrations.save_claude_config(shop.creator_id, Secret("sk-stand-in"))
+        integrations.save_claude_config(shop.creator_id, Secret("sk-stand-in"), enabled=True)
 
     assert refused.returncode == 5
     assert "TEMPLATE_UNAVAILABLE" in refused.stderr
@@ -253,11 +278,18 @@ def test_nobody_there_is_one_sentence(x402jobs: Command) -> None:
     "arguments",
     [
         ["ftp://127.0.0.1/x"],
+        ["http://[::1/x"],
+        ["http://127.0.0.1:99999/x"],
+        ["http://example.com\\@127.0.0.1/x"],
         ["/@ada/haiku"],
         ["http://127.0.0.1:1/x", "-p", "topic"],
         ["http://127.0.0.1:1/x", "-p", "=rain"],
         ["http://127.0.0.1:1/x", "-p", "topic=a", "-p", "topic=b"],
         ["http://127.0.0.1:1/x", "-p", "user_message=a", "--message", "b"],
+        ["http://127.0.0.1:1/x", "--as", "ada"],
+        ["http://127.0.0.1:1/x", "--owner-test"],
+        ["http://127.0.0.1:1/x", "--owner-test", "--as", "nobody"],
+        ["http://shop.example/x", "--owner-test", "--as", "ada"],
         ["http://127.0.0.1:1/x", "--max-usd", "-1"],
         ["http://127.0.0.1:1/x", "--max-usd", "1e3"],
         ["http://127.0.0.1:1/x", "--max-usd", "NaN"],
@@ -318,32 +350,6 @@ def buying(shop: Demo) -> Iterator["subprocess.Popen[str]"]:
             process.kill()
 
 
-@contextmanager
-def a_server_that_says(status: int, headers: dict[str, str], body: bytes) -> Iterator[str]:
-    """One reply for everything, from somebody whose manners we do not know."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as listener:
-        thread = threading.Thread(target=listener.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listener.server_address[1]}/x"
-        finally:
-            listener.shutdown()
-            thread.join()
-
-
 SSE = {"Content-Type": "text/event-stream"}
 PAID = {
     # success, 0x1, n, p, 10000
@@ -376,8 +382,8 @@ PAID = {
 def test_every_ending_has_its_exit_code(
     x402jobs: Command, status: int, headers: dict[str, str], body: bytes, code: int, said: str
 ) -> None:
-    with a_server_that_says(status, headers, body) as url:
-        ended = x402jobs("call", url)
+    with listening(status, headers, body) as stranger:
+        ended = x402jobs("call", f"{stranger.url}/x")
 
     assert (ended.returncode, said in ended.stderr) == (code, True), ended.stderr
     assert "Traceback" not in ended.stderr

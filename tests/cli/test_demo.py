@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import X402JOBS, Command, environment
+from tests.cli.conftest import X402JOBS, Command, environment, on_a_terminal
 from x402jobs.devkit.claude_server import ClaudeServer
 
 
@@ -176,8 +176,6 @@ def scripts(text: str) -> list[str]:
 
 
 def test_colour_is_for_terminals_that_want_it(tmp_path: Path) -> None:
-    from tests.cli.test_call import on_a_terminal
-
     command = [*X402JOBS, "demo", "--once", "--port", "0", "--data", str(tmp_path / "data")]
     code, coloured = on_a_terminal(*command)
     plain_code, plain = on_a_terminal("/usr/bin/env", "NO_COLOR=1", *command)

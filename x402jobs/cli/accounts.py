@@ -49,14 +49,20 @@ def add(name: str, data: Path) -> None:
 @click.pass_context
 def token(context: click.Context, name: str, data: Path) -> None:
     """Print a bearer token that speaks for the user for a day."""
+    issued = issue(name, data)
+    if issued is None:
+        complain(f"there is no user {name} in {data}. To add one: x402jobs user add {name}")
+        context.exit(1)
+    click.echo(issued)
+
+
+def issue(name: str, data: Path) -> str | None:
+    """A bearer token of the embedded store's own issuer; None when it does not know the user."""
     from x402jobs import wiring
 
     settings = Settings(data=data)
     user_id = wiring.catalogue(settings).user_id(name)
-    if user_id is None:
-        complain(f"there is no user {name} in {data}. To add one: x402jobs user add {name}")
-        context.exit(1)
-    click.echo(wiring.local_tokens(settings).issue(user_id))
+    return None if user_id is None else wiring.local_tokens(settings).issue(user_id)
 
 
 @click.command()

@@ -6,6 +6,43 @@ import click
 
 from x402jobs.settings import Settings
 
+
+def _values(_: click.Context, __: click.Parameter, pairs: tuple[str, ...]) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not name or not equals:
+            raise click.BadParameter(f"{pair!r} is not NAME=VALUE.")
+        if name in values:
+            raise click.BadParameter(f"{name} was given twice.")
+        values[name] = value
+    return values
+
+
+values_option = click.option(
+    "-p",
+    "--parameter",
+    "values",
+    metavar="NAME=VALUE",
+    multiple=True,
+    callback=_values,
+    help="A parameter of the template; may be repeated.",
+)
+
+message_option = click.option(
+    "--message", help="A message to Claude, where the template takes one."
+)
+
+
+def with_message(values: dict[str, str], message: str | None) -> dict[str, str]:
+    """The values of a call, the message among them. Raises UsageError for two messages."""
+    if message is None:
+        return values
+    if "user_message" in values:
+        raise click.UsageError("--message and -p user_message=… are the same thing.")
+    return values | {"user_message": message}
+
+
 data_option = click.option(
     "--data",
     metavar="DIR",
