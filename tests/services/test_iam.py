@@ -4,7 +4,13 @@ import pytest
 
 from tests.fakes import FakeCatalogue, FakeLimits, FakeTokens
 from x402jobs.domain.caller import Caller
-from x402jobs.domain.errors import Forbidden, InvalidRequest, TooManyRequests, Unauthenticated
+from x402jobs.domain.errors import (
+    Conflict,
+    Forbidden,
+    InvalidRequest,
+    TooManyRequests,
+    Unauthenticated,
+)
 from x402jobs.domain.prompt_template import PromptTemplate
 from x402jobs.services.iam import Iam
 
@@ -98,3 +104,36 @@ def test_the_creator_tests_for_nothing_within_a_limit():
     with pytest.raises(TooManyRequests) as refusal:
         iam(shut=3.0)[0].owner_test("true", ADA, TEMPLATE)
     assert refusal.value.retry_after == 3.0
+
+
+class OneName(FakeCatalogue):
+    """A catalogue whose only name is what it is told."""
+
+    def __init__(self, given):
+        super().__init__()
+        self.given = given
+
+    def give_username(self, user_id, username):
+        self.looked_up.append((user_id, username, None))
+        return self.given
+
+
+@pytest.mark.parametrize("stored", ["ada", "Ada"])
+def test_a_chosen_name_is_the_one_that_is_stored(stored):
+    catalogue = OneName(stored)
+    service = Iam(FakeTokens({}), FakeLimits(), catalogue)
+
+    assert service.choose_username("u1", "ada") == stored
+    assert catalogue.looked_up == [("u1", "ada", None)]
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [(None, "This username is taken."), ("bob", "You are called bob; a username is chosen once.")],
+)
+def test_a_name_that_is_somebody_elses_or_comes_second_is_refused(given, says):
+    service = Iam(FakeTokens({}), FakeLimits(), OneName(given))
+
+    with pytest.raises(Conflict) as refusal:
+        service.choose_username("u1", "ada")
+    assert (refusal.value.message, refusal.value.field) == (says, "username")

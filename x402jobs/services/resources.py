@@ -109,7 +109,7 @@ class Resources:
             name=template.name,
             price=template.price,
             system_prompt=system_prompt,
-            parameters=json.loads(template.parameters),
+            parameters=template.definitions,
             slug=template.slug,
             description=template.description,
             network=template.network,
@@ -131,10 +131,6 @@ class Resources:
         self, draft: TemplateDraft, id: str, owner_id: str, username: str, network: str = ""
     ) -> StoredTemplate:
         """A draft as it will rest: checked, and sealed. `network` is the one stored so far."""
-        if not draft.system_prompt:
-            raise InvalidRequest(
-                "The stored prompt can no longer be read. Send it again.", field="systemPrompt"
-            )
         draft.check()
         now = self._clock.now()
         return StoredTemplate(
@@ -159,7 +155,8 @@ class Resources:
 
     def _network(self, wanted: str | None, stored: str) -> str:
         """The stored name of a wanted network. One that was stored may stay, offered or not."""
-        if wanted is not None and wanted == stored:
+        before = self._networks.known(stored)
+        if wanted == stored or (before is not None and wanted and before.is_called(wanted)):
             return stored
         network = self._networks.find(wanted) if wanted else self._networks.offered[0]
         if network is None:
