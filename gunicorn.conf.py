@@ -1,6 +1,7 @@
 """How gunicorn serves x402jobs."""
 
 import os
+from typing import Any
 
 # Nothing of ours is imported here: what imports ssl before the worker has patched it breaks TLS.
 bind = os.environ.get("X402JOBS_BIND") or "127.0.0.1:4020"
@@ -28,3 +29,9 @@ limit_request_field_size = 8190
 # gunicorn would open one in the home directory, shared by every instance.
 control_socket_disable = True
 accesslog = None
+
+
+def post_worker_init(worker: Any) -> None:
+    """Let the worker beat, recover and drain beside its requests (services/caretaker.py)."""
+    caretaker = worker.wsgi.extensions["x402jobs"].caretaker
+    caretaker.start(lambda: worker.alive, worker.cfg.graceful_timeout)

@@ -22,10 +22,16 @@ from x402jobs.devkit.wallet import Wallet, sign
 from x402jobs.domain.networks import Networks
 from x402jobs.domain.secret import Secret
 from x402jobs.domain.template_draft import TemplateDraft
-from x402jobs.ports import Facilitator
+from x402jobs.ports import Chain, Facilitator
 from x402jobs.services import Services
 from x402jobs.settings import Settings
-from x402jobs.wiring import build_services, catalogue, development_ledger, local_tokens
+from x402jobs.wiring import (
+    build_services,
+    catalogue,
+    development_ledger,
+    local_tokens,
+    money_of,
+)
 
 RAIN = {"topic": "rain"}
 PRICE = 10_000
@@ -126,7 +132,15 @@ def pytest_configure() -> None:
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No variable of the developer's own shell decides a test."""
     for name in os.environ:
-        ours = ("ANTHROPIC_", "CLAUDE_", "FACILITATOR_", "INTEGRATION_", "X402_", "X402JOBS_")
+        ours = (
+            "ANTHROPIC_",
+            "CHAIN_",
+            "CLAUDE_",
+            "FACILITATOR_",
+            "INTEGRATION_",
+            "X402_",
+            "X402JOBS_",
+        )
         if name.startswith(ours) or name == "LOG_LEVEL":
             if name != "X402JOBS_REQUIRE_TOOLS":
                 monkeypatch.delenv(name)
@@ -171,15 +185,29 @@ def networks() -> Networks | None:
 
 
 @pytest.fixture
+def chain() -> Chain | None:
+    """The development ledger, unless a module of tests brings another."""
+    return None
+
+
+@pytest.fixture
 def shop(
     settings: Settings,
     claude: ClaudeServer,
     tmp_path: Path,
     facilitator: Facilitator | None,
     networks: Networks | None,
+    chain: Chain | None,
 ) -> Iterator[Shop]:
     """The product in process: only the server in front is Flask's test client."""
-    services = build_services(settings, facilitator, networks)
+    money = money_of(settings)
+    money = replace(
+        money,
+        facilitator=facilitator or money.facilitator,
+        networks=networks or money.networks,
+        chain=chain or money.chain,
+    )
+    services = build_services(settings, money)
     ada = catalogue(settings).add_user("ada")
     services.integrations.save_claude_config(ada, Secret(CREATOR_KEY))
     services.integrations.save_pay_to(ada, PAY_TO)

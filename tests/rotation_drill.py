@@ -27,9 +27,9 @@ from x402jobs.adapters.secret_box import RingSecretBox
 from x402jobs.domain.errors import StoreUnavailable, Unreadable
 from x402jobs.domain.execution import State
 from x402jobs.services.integrations import claude_key_place
-from x402jobs.services.paygate import payment_place
 from x402jobs.services.rotation import Rotation, Standing
 from x402jobs.services.runs import answer_place
+from x402jobs.services.settlement import payment_place
 from x402jobs.services.templates import prompt_place
 
 PLACES = (claude_key_place, prompt_place, payment_place, answer_place)

@@ -23,6 +23,8 @@ WRONG = {
     "FACILITATOR_URL": f"http://{CANARY}.example",
     "X402_NETWORKS": f"base,{CANARY}",
     "FACILITATOR_SETTLE_SECONDS": CANARY,
+    "CHAIN_RPC_URL": f"https://node.example,{CANARY}=https://node.example",
+    "CHAIN_CONFIRMATIONS": CANARY,
     "HEARTBEAT_SECONDS": "nan",
     "LOG_LEVEL": CANARY,
 }
@@ -64,6 +66,9 @@ def test_what_the_vendors_package_would_obey_is_refused(name):
 
 URL = {"FACILITATOR_URL": "https://facilitator.example"}
 BASE, PLAY = {"X402_NETWORKS": "base"}, {"X402_NETWORKS": "eip155:31337"}
+TWO = {"X402_NETWORKS": "base,polygon"}
+NODE = {"CHAIN_RPC_URL": "https://n.example"}
+BOTH = "eip155:8453=https://n.example/a,polygon=https://n.example/b"
 PRODUCTION = {"ENV": "production"}
 TOGETHER: list[tuple[dict[str, str], list[str]]] = [
     # what is set, and which variables are named for it
@@ -81,6 +86,14 @@ TOGETHER: list[tuple[dict[str, str], list[str]]] = [
     (PRODUCTION | URL | PLAY, ["X402_NETWORKS"]),
     (PRODUCTION | URL | {"X402_NETWORKS": "base,eip155:31337"}, ["X402_NETWORKS"]),
     (PRODUCTION | {"FACILITATOR_URL": "nowhere"}, ["FACILITATOR_URL"]),
+    (URL | BASE | NODE, []),
+    (URL | PLAY | NODE, []),
+    (URL | TWO | {"CHAIN_RPC_URL": BOTH}, []),
+    (URL | BASE | {"CHAIN_RPC_URL": BOTH}, []),
+    (NODE, ["CHAIN_RPC_URL"]),
+    (URL | TWO | NODE, ["CHAIN_RPC_URL"]),
+    (URL | TWO | {"CHAIN_RPC_URL": "base=https://n.example"}, ["CHAIN_RPC_URL"]),
+    (URL | BASE | {"CHAIN_RPC_URL": "polygon=https://n.example"}, ["CHAIN_RPC_URL"]),
 ]
 
 
@@ -126,6 +139,93 @@ def test_the_facilitators_url_does_not_show_itself():
     url = f"https://user:{CANARY}@facilitator.example/{CANARY}"
 
     assert CANARY not in repr(Settings.from_env(BASE | {"FACILITATOR_URL": url}))
+
+
+@pytest.mark.parametrize(
+    ("environ", "nodes"),
+    [
+        # one URL is the one network's, and is taken as it stands: a key may be anywhere in it
+        (BASE | NODE, {"eip155:8453": "https://n.example"}),
+        (BASE | {"CHAIN_RPC_URL": "http://[::1]:8545"}, {"eip155:8453": "http://[::1]:8545"}),
+        (
+            BASE | {"CHAIN_RPC_URL": "https://u:p@n.example/v2/k/?a=k=&b=2"},
+            {"eip155:8453": "https://u:p@n.example/v2/k/?a=k=&b=2"},
+        ),
+        # several are told apart by either name of their network; the offered ones need one
+        (
+            TWO | {"CHAIN_RPC_URL": BOTH},
+            {"eip155:8453": "https://n.example/a", "eip155:137": "https://n.example/b"},
+        ),
+        (
+            BASE | {"CHAIN_RPC_URL": " base=https://n.example/?a=1 , polygon=https://p.example "},
+            {"eip155:8453": "https://n.example/?a=1", "eip155:137": "https://p.example"},
+        ),
+        (BASE, {}),
+    ],
+)
+def test_a_node_is_named_for_each_network(environ, nodes):
+    assert Settings.from_env(URL | environ).nodes == nodes
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "n.example",
+        "http://n.example",
+        "http://127.0.0.1.example",
+        "wss://n.example",
+        "https://",
+        "https://n.example/#k",
+        "https://n.example:0",
+        "https://n.example:99999",
+        "https://n.example/a b",
+        "https://a.example,https://b.example",
+        "https://a.example,base=https://b.example",
+        "base=https://a.example,eip155:8453=https://b.example",
+        "base=",
+        "eip155:1=https://n.example",
+        "base=https://n.example,",
+        ",",
+    ],
+)
+def test_a_node_that_cannot_be_asked_is_refused(value):
+    (fault,) = refused(URL | BASE | {"CHAIN_RPC_URL": value})
+
+    assert fault.startswith("CHAIN_RPC_URL: a node to ask")
+
+
+def test_a_network_without_a_node_is_named():
+    (fault,) = refused(URL | TWO | {"CHAIN_RPC_URL": f"base=https://n.example/{CANARY}"})
+
+    assert fault == "CHAIN_RPC_URL: names no node for eip155:137; add eip155:137=https://…"
+
+
+@pytest.mark.parametrize(
+    ("value", "depth"),
+    [
+        ("", None),
+        ("0", 0),
+        ("12", 12),
+        ("9999", 9999),
+        ("safe", "safe"),
+        ("finalized", "finalized"),
+    ],
+)
+def test_how_deep_a_payment_has_to_be_is_a_number_or_the_nodes_word(value, depth):
+    assert Settings.from_env({"CHAIN_CONFIRMATIONS": value}).confirmations == depth
+
+
+@pytest.mark.parametrize("value", ["-1", "01", "1.5", "1_0", "10000", "latest", "Safe", "٣", "1 2"])
+def test_any_other_depth_is_refused(value):
+    (fault,) = refused({"CHAIN_CONFIRMATIONS": value})
+
+    assert fault.startswith("CHAIN_CONFIRMATIONS: ")
+
+
+def test_a_nodes_url_does_not_show_itself():
+    url = f"https://user:{CANARY}@n.example/{CANARY}?key={CANARY}"
+
+    assert CANARY not in repr(Settings.from_env(URL | BASE | {"CHAIN_RPC_URL": url}))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from x402jobs.domain.execution import Execution
 from x402jobs.domain.listing import ClaudeConfig, Listing, StoredTemplate
 from x402jobs.domain.networks import Network
 from x402jobs.domain.page import Page
-from x402jobs.domain.payment import Payment, PaymentRequirements
+from x402jobs.domain.payment import Authorization, Payment, PaymentRequirements
 from x402jobs.domain.prompt_template import Prompt
 from x402jobs.domain.sales import Sales
 from x402jobs.domain.secret import Secret
@@ -413,4 +413,70 @@ class Facilitator(Protocol):
         self, payment: Payment, requirements: PaymentRequirements
     ) -> Settled | Refused | Unknown:
         """Move the money. Never raises: whatever is not certain is Unknown."""
+        ...
+
+
+@dataclass(frozen=True)
+class Transferred:
+    """The money has moved: `log_index` is the place of its Transfer among the block's logs.
+
+    Transaction and log index together name one transfer, and nothing else ever does.
+    """
+
+    transaction: str
+    log_index: int
+
+
+@dataclass(frozen=True)
+class Canceled:
+    """The payer has taken the authorization back. It will never be used."""
+
+
+@dataclass(frozen=True)
+class Unused:
+    """Not used up to a block of time `at`, in unix seconds.
+
+    Where `at` is past `validBefore` it will never be used.
+    """
+
+    at: float
+
+
+Doubt = Literal[
+    "no_answer",
+    "malformed",
+    "another_chain",
+    "inconsistent",
+    "behind",
+    "shallow",
+    "not_found",
+    "used_otherwise",
+]
+"""Why nothing can be said.
+
+Nobody answered, or in time; what they said cannot be read, is about another chain or contradicts
+itself; the node has not kept up; it was used, but not deep enough yet; it was used, but longer ago
+than we looked back; it was used, and the money went elsewhere.
+"""
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """Nothing is known: the money may have moved, or may yet move."""
+
+    reason: Doubt
+
+
+class Chain(Protocol):
+    """Where money moves, as a node of it tells."""
+
+    def look(
+        self, signed: Authorization, network: Network, since: float
+    ) -> Transferred | Canceled | Unused | Unseen:
+        """What became of an authorization, on blocks deep enough to count.
+
+        `since` is when it came to us, in unix seconds: a use from somewhat before that on is found.
+        Waits some seconds at most and does not wait for depth: who needs it looks again. Never
+        raises: whatever is not certain is Unseen.
+        """
         ...

@@ -5,10 +5,13 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from x402jobs.domain.networks import DEVELOPMENT, NETWORKS, Network, Networks
+
+Depth = int | Literal["safe", "finalized"]
+"""How deep a block has to be: so many others on top of it, or the node's own word for it."""
 
 
 class SettingsError(Exception):
@@ -63,6 +66,44 @@ def _networks(value: str) -> tuple[Network, ...]:
     if len({network.id for network in networks}) != len(found):  # an unknown one, or one twice
         raise ValueError
     return networks
+
+
+def _rpc_url(value: str) -> str:
+    """Providers put their key into the path, the query, or a user's name."""
+    parts = urlsplit(value)
+    host = parts.hostname
+    if parts.scheme not in ("http", "https") or not host or parts.port == 0 or parts.fragment:
+        raise ValueError
+    if parts.scheme == "http" and host not in ("127.0.0.1", "localhost", "::1"):
+        raise ValueError
+    if any(character <= " " for character in value):
+        raise ValueError
+    return value
+
+
+def _rpc_urls(value: str) -> tuple[tuple[str, str], ...]:
+    """A node's URL for each network's CAIP-2 name; one URL alone is under the empty name."""
+    known = Networks(tuple(NETWORKS.values()))
+    urls = []
+    for part in value.split(",") if value else []:
+        name, _, url = part.strip().partition("=")
+        network = known.find(name)
+        urls.append((network.id, _rpc_url(url)) if network else ("", _rpc_url(part.strip())))
+    names = {name for name, _ in urls}
+    if len(names) != len(urls) or ("" in names and len(urls) > 1):
+        raise ValueError
+    return tuple(urls)
+
+
+def _confirmations(value: str) -> Depth | None:
+    match value:
+        case "":
+            return None
+        case "safe" | "finalized":
+            return value
+    if re.fullmatch(r"0|[1-9]\d{0,3}", value, re.ASCII) is None:
+        raise ValueError
+    return int(value)
 
 
 def _public_url(value: str) -> str:
@@ -162,10 +203,30 @@ class Settings:
         "90",
         "limit on settling; longer than the facilitator itself waits for a confirmation",
     )
+    rpc_urls: tuple[tuple[str, str], ...] = _setting(
+        "CHAIN_RPC_URL",
+        _rpc_urls,
+        "",
+        "a node to ask what became of a payment, https, plain http only on loopback; for several "
+        "networks one each, comma-separated: eip155:8453=https://…,eip155:137=https://…",
+        secret=True,  # it mostly holds a key
+    )
+    confirmations: Depth | None = _setting(
+        "CHAIN_CONFIRMATIONS",
+        _confirmations,
+        "",
+        "how deep a payment's block has to be: blocks on top of it, safe or finalized (minutes, "
+        "which callers wait for); empty: the network's own, 1 to 8 blocks",
+    )
     heartbeat_seconds: float = _setting(
         "HEARTBEAT_SECONDS", _seconds, "15", "silence on a stream before a comment is sent"
     )
     log_level: str = _setting("LOG_LEVEL", _level, "INFO", "DEBUG, INFO, WARNING or ERROR")
+
+    @property
+    def nodes(self) -> dict[str, str]:
+        """The URL to ask about each network, by its CAIP-2 name."""
+        return {name or self.networks[0].id: url for name, url in self.rpc_urls}
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
@@ -184,7 +245,7 @@ class Settings:
             for name in POISON
             if environ.get(name)
         ]
-        if {"environment", "facilitator_url", "networks"} <= values.keys():
+        if {"environment", "facilitator_url", "networks", "rpc_urls"} <= values.keys():
             faults += _contradictions(**values)
         if faults:
             raise SettingsError("\n".join(faults))
@@ -196,6 +257,7 @@ def _contradictions(
     environment: str,
     facilitator_url: str,
     networks: tuple[Network, ...],
+    rpc_urls: tuple[tuple[str, str], ...],
     **_: Any,
 ) -> list[str]:
     """What is wrong with the settings about money together, though each may be good alone."""
@@ -211,7 +273,25 @@ def _contradictions(
         faults.append("ENV: production needs a facilitator; set FACILITATOR_URL and X402_NETWORKS")
     if environment == "production" and any(network.development for network in networks):
         faults.append(f"X402_NETWORKS: production refuses {DEVELOPMENT.id}, play money; drop it")
-    return faults
+    if environment == "production" and not rpc_urls:
+        faults.append("CHAIN_RPC_URL: production needs a node that tells what money has moved")
+    return faults + _chain_contradictions(facilitator_url, networks, dict(rpc_urls))
+
+
+def _chain_contradictions(
+    facilitator_url: str, networks: tuple[Network, ...], rpc_urls: dict[str, str]
+) -> list[str]:
+    """A network that is offered no longer may keep its node: rows may still be settling there."""
+    if not rpc_urls:
+        return []
+    if not facilitator_url:
+        return ["CHAIN_RPC_URL: the development ledger is a chain of its own; unset this"]
+    if "" in rpc_urls:
+        if len(networks) > 1:
+            return ["CHAIN_RPC_URL: there are several networks; say which with eip155:…=https://…"]
+        return []
+    bare = [network.id for network in networks if network.id not in rpc_urls]
+    return [f"CHAIN_RPC_URL: names no node for {name}; add {name}=https://…" for name in bare]
 
 
 POISON = (

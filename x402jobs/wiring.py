@@ -1,9 +1,11 @@
 """Which adapter stands behind which port. The only module that knows them all."""
 
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 
 from x402jobs.adapters import claude
+from x402jobs.adapters.chain import RpcChain
 from x402jobs.adapters.clock import SystemClock
 from x402jobs.adapters.facilitator import RemoteFacilitator, X402Facilitator
 from x402jobs.adapters.key_ring import KeyRing, KeyRingFile
@@ -21,69 +23,101 @@ from x402jobs.adapters.tokens import LocalTokens
 from x402jobs.devkit.development_ledger import DevelopmentLedger
 from x402jobs.domain.models import SUCCESSORS, Models
 from x402jobs.domain.networks import DEVELOPMENT, Networks
-from x402jobs.ports import Closable, Facilitator
+from x402jobs.ports import Chain, Closable, Facilitator
 from x402jobs.services import Services
 from x402jobs.services.agentic import Agentic
 from x402jobs.services.books import Books
+from x402jobs.services.caretaker import Caretaker
 from x402jobs.services.iam import Iam
 from x402jobs.services.integrations import Integrations, claude_key_place
-from x402jobs.services.paygate import Paygate, payment_place
+from x402jobs.services.left_rows import LeftRows
+from x402jobs.services.paygate import Paygate
+from x402jobs.services.pricing import Pricing
+from x402jobs.services.recovery import Recovery
 from x402jobs.services.resources import Resources
 from x402jobs.services.rotation import Rotation
 from x402jobs.services.runs import Runs, answer_place
+from x402jobs.services.settlement import Settlement, payment_place
 from x402jobs.services.templates import Templates, prompt_place
 from x402jobs.settings import Settings, SettingsError
 
 
-def build_services(
-    settings: Settings,
-    facilitator: Facilitator | None = None,
-    networks: Networks | None = None,
-) -> Services:
-    """The services over the embedded store and the facilitator of the settings, or other peers.
+@dataclass(frozen=True)
+class Money:
+    """Who moves money, who tells whether it has moved, and where; `held` are files and sockets."""
+
+    facilitator: Facilitator
+    chain: Chain | None
+    networks: Networks
+    held: tuple[Closable, ...] = ()
+
+
+def build_services(settings: Settings, money: Money | None = None) -> Services:
+    """The services over the embedded store and the money of the settings, or other money.
 
     Makes the data directory and its keys when there are none. Opens no socket, starts no thread.
     """
-    clock = SystemClock()
-    box = secret_box(settings)
-    database = embedded_store(settings.data)
-    payments, money = facilitator_of(settings)
+    clock, box = SystemClock(), secret_box(settings)
+    money = money or money_of(settings)
     model = claude.Claude(settings)
-    shelf, ledger = SqliteCatalogue(database), SqliteLedger(database)
-    networks = networks or Networks(settings.networks or (DEVELOPMENT,))
-    limits = MemoryLimits(clock)
+    database = embedded_store(settings.data)
+    shelf, keys, ledger = SqliteCatalogue(database), SqliteKeys(database), SqliteLedger(database)
+    limits, left, worker = MemoryLimits(clock), LeftRows(clock), str(uuid.uuid4())
+    pricing = Pricing(money.facilitator, money.networks, settings.public_url)
+    settlement = Settlement(
+        ledger=ledger,
+        facilitator=money.facilitator,
+        chain=money.chain,
+        box=box,
+        clock=clock,
+        networks=money.networks,
+        left=left,
+    )
     paygate = Paygate(
         ledger=ledger,
-        facilitator=facilitator or payments,
-        box=box,
+        facilitator=money.facilitator,
         limits=limits,
         clock=clock,
-        worker=str(uuid.uuid4()),
-        networks=networks,
-        public_url=settings.public_url,
+        worker=worker,
+        pricing=pricing,
+        settlement=settlement,
+        left=left,
         first_content_seconds=settings.first_content_seconds,
     )
+    runs = Runs(ledger, box, clock, left)
+    recovery = Recovery(ledger=ledger, settlement=settlement, left=left, clock=clock, worker=worker)
     return Services(
         iam=Iam(local_tokens(settings), limits, shelf),
-        integrations=Integrations(SqliteKeys(database), box),
+        integrations=Integrations(keys, box),
         templates=Templates(shelf, box),
-        resources=Resources(shelf, box, clock, networks, settings.public_url),
+        resources=Resources(shelf, box, clock, money.networks, settings.public_url),
         books=Books(ledger),
+        pricing=pricing,
         paygate=paygate,
         agentic=Agentic(model, Models(claude.retirements(), SUCCESSORS), clock),
-        runs=Runs(ledger, box, clock),
+        runs=runs,
+        caretaker=Caretaker(
+            ledger=ledger, recovery=recovery, runs=runs, clock=clock, worker=worker
+        ),
         clock=clock,
-        held=(model, database, money),
+        held=(model, database, *money.held),
     )
 
 
-def facilitator_of(settings: Settings) -> tuple[Facilitator, Closable]:
-    """Whoever verifies and settles, and what of it holds files or sockets."""
-    if settings.facilitator_url:
-        remote = RemoteFacilitator(settings.facilitator_url)
-        return X402Facilitator(remote, settle_seconds=settings.settle_seconds), remote
-    ledger = development_ledger(settings.data)
-    return X402Facilitator(ledger.facilitator()), ledger
+def money_of(settings: Settings) -> Money:
+    """A facilitator by URL with a chain to judge it, else the development ledger as both."""
+    if not settings.facilitator_url:
+        ledger = development_ledger(settings.data)
+        facilitator = X402Facilitator(ledger.facilitator())
+        return Money(facilitator, ledger, Networks((DEVELOPMENT,)), (ledger,))
+    remote = RemoteFacilitator(settings.facilitator_url)
+    chain = RpcChain(settings.nodes, settings.confirmations) if settings.rpc_urls else None
+    return Money(
+        X402Facilitator(remote, settle_seconds=settings.settle_seconds),
+        chain,
+        Networks(settings.networks),
+        (remote, chain) if chain is not None else (remote,),
+    )
 
 
 def secret_box(settings: Settings) -> RingSecretBox:

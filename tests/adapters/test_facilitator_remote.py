@@ -227,17 +227,15 @@ def test_questions_share_a_connection_and_none_after_closing(server, remote, mon
 def test_a_forked_process_does_not_use_its_parents_connections(server, remote):
     facilitator = patient(remote)
     assert facilitator.offers(DEVELOPMENT)
-    before = remote._http
+    before = remote.connections.client()
 
     child = os.fork()
     if child == 0:
-        remote._client()
-        os._exit(0 if remote._http is not before else 1)
+        os._exit(0 if remote.connections.client() is not before else 1)
     _, status = os.waitpid(child, 0)
 
     assert os.waitstatus_to_exitcode(status) == 0
-    remote._client()
-    assert remote._http is before
+    assert remote.connections.client() is before
 
 
 def test_building_one_asks_nobody(server):

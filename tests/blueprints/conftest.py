@@ -4,7 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -22,6 +22,8 @@ from x402jobs.adapters.sqlite import Database
 from x402jobs.devkit.development_ledger import DevelopmentLedger
 from x402jobs.devkit.wallet import Wallet
 from x402jobs.domain.networks import DEVELOPMENT, Network
+from x402jobs.domain.payment import Authorization
+from x402jobs.ports import Canceled, Transferred, Unseen, Unused
 from x402jobs.services import agentic
 from x402jobs.settings import Settings
 from x402jobs.wiring import development_ledger
@@ -84,6 +86,32 @@ def watched(settings: Settings, sepolia: DevelopmentLedger) -> Iterator[WatchedF
     """Serves both networks; a shop takes payments on those it offers."""
     ledger = development_ledger(settings.data)
     yield WatchedFacilitator(sepolia.join(ledger.facilitator()))
+    ledger.close()
+
+
+@dataclass
+class Chains:
+    """ports.Chain of several ledgers, one a network; tells nothing while it is blind."""
+
+    ledgers: tuple[DevelopmentLedger, ...]
+    is_blind: bool = False
+
+    def look(
+        self, signed: Authorization, network: Network, since: float
+    ) -> Transferred | Canceled | Unused | Unseen:
+        seen: Transferred | Canceled | Unused | Unseen = Unseen("another_chain")
+        if self.is_blind:
+            return Unseen("no_answer")
+        for ledger in self.ledgers:
+            if seen == Unseen("another_chain"):
+                seen = ledger.look(signed, network, since)
+        return seen
+
+
+@pytest.fixture
+def chain(settings: Settings, sepolia: DevelopmentLedger) -> Iterator[Chains]:
+    ledger = development_ledger(settings.data)
+    yield Chains((ledger, sepolia))
     ledger.close()
 
 

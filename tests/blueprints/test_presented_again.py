@@ -10,7 +10,7 @@ import pytest
 from eth_utils import to_checksum_address
 from werkzeug.test import TestResponse
 
-from tests.blueprints.conftest import WatchedFacilitator, forge, headers_of, quoted, refused
+from tests.blueprints.conftest import Chains, WatchedFacilitator, forge, headers_of, quoted, refused
 from tests.conftest import PRICE, RAIN, Shop, decoded, events, text_of
 from x402jobs.domain.errors import (
     AnswerExpired,
@@ -292,11 +292,13 @@ def forgetful(watched: WatchedFacilitator) -> None:
 def test_nobody_is_asked_to_pay_again_while_the_money_may_have_moved(
     shop: Shop,
     watched: WatchedFacilitator,
+    chain: Chains,
     trouble: Callable[[WatchedFacilitator], None],
     transfers: int,
     values: object,
 ) -> None:
     trouble(watched)
+    chain.is_blind = transfers > 0
     payment = shop.payment()
 
     first = present(shop, payment)
@@ -320,14 +322,29 @@ def test_nobody_is_asked_to_pay_again_while_the_money_may_have_moved(
 
 
 def test_a_payment_whose_outcome_is_unknown_does_not_sell_at_another_price_either(
-    shop: Shop, watched: WatchedFacilitator
+    shop: Shop, watched: WatchedFacilitator, chain: Chains
 ) -> None:
     forgetful(watched)
+    chain.is_blind = True
     payment = shop.payment()
     present(shop, payment)
     shop.query(SINCE["deleted"])
 
     refused(present(shop, payment), 503, "SETTLEMENT_UNKNOWN")
+
+
+def test_what_a_facilitator_forgot_to_say_the_chain_tells(
+    shop: Shop, watched: WatchedFacilitator
+) -> None:
+    forgetful(watched)
+    shop.claude.script(WORDS)
+
+    said = events(present(shop, shop.payment()))
+
+    assert (text_of(said), said[-1]["type"]) == (WORDS["text"], "done")
+    (transfer,) = shop.ledger.transfers()
+    assert said[-1]["receipt"]["transaction"] == transfer.transaction
+    assert (the_row(shop)["state"], the_row(shop)["log_index"]) == ("completed", 0)
 
 
 def test_claude_is_let_go_when_the_outcome_is_unknown(

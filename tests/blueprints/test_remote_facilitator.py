@@ -9,7 +9,7 @@ import pytest
 from werkzeug.test import TestResponse
 
 from tests.adapters.test_facilitator_remote import FAULTS, WORDS
-from tests.blueprints.conftest import forge, headers_of, quoted, refused
+from tests.blueprints.conftest import Chains, forge, headers_of, quoted, refused
 from tests.conftest import PAY_TO, PRICE, RAIN, Shop, decoded, events, text_of
 from x402jobs.adapters import facilitator as adapter
 from x402jobs.adapters.clock import SystemClock
@@ -207,13 +207,13 @@ def test_a_facilitator_that_is_not_there_costs_nothing(
 @pytest.mark.parametrize("settled", [True, False], ids=["settled", "unheard"])
 @pytest.mark.parametrize("how", [*WIRE, "no transaction", "another payer"])
 def test_while_a_settlements_outcome_is_unknown_nobody_is_asked_to_pay_again(
-    shop: Shop, server: FacilitatorServer, how: str, settled: bool
+    shop: Shop, server: FacilitatorServer, chain: Chains, how: str, settled: bool
 ) -> None:
     lies = {
         "no transaction": {"change": {"transaction": "", "success": True}},
         "another payer": {"change": {"payer": SOMEBODY, "success": True}},
     }
-    payment = shop.payment()
+    payment, chain.is_blind = shop.payment(), settled
     server.script({"at": "settle", "unheard": not settled} | (FAULTS | lies)[how])
 
     replies = [present(shop, payment) for _ in range(3)]
@@ -226,6 +226,19 @@ def test_while_a_settlements_outcome_is_unknown_nobody_is_asked_to_pay_again(
         assert WORDS not in reply.get_data(as_text=True)
     assert (states(shop), server.asked("settle")) == (["settling"], 1)
     assert len(shop.ledger.transfers()) == (1 if settled else 0)
+
+
+@BY_URL
+@pytest.mark.parametrize("settle_seconds", [SHORT], indirect=True)
+@pytest.mark.parametrize("how", WIRE)
+def test_what_the_facilitator_did_and_could_not_say_the_chain_tells(
+    shop: Shop, server: FacilitatorServer, how: str
+) -> None:
+    server.script({"at": "settle"} | FAULTS[how])
+
+    assert events(present(shop, shop.payment()))[-1]["type"] == "done"
+
+    assert (states(shop), len(shop.ledger.transfers())) == (["completed"], 1)
 
 
 # Down, and back
@@ -271,8 +284,9 @@ def test_a_facilitator_that_does_not_name_our_network_is_never_shown_a_payment(
 
 @BY_URL
 def test_neither_a_payment_nor_a_facilitators_words_are_logged(
-    shop: Shop, server: FacilitatorServer, caplog: pytest.LogCaptureFixture
+    shop: Shop, server: FacilitatorServer, chain: Chains, caplog: pytest.LogCaptureFixture
 ) -> None:
+    chain.is_blind = True
     payments = [shop.payment() for _ in range(2)]
     server.script(*[{"at": at} | FAULTS["HTML"] for at in ("verify", "settle")])
 

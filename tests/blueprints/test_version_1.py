@@ -14,6 +14,7 @@ from x402.schemas.v1 import PaymentRequiredV1
 
 from tests.blueprints.conftest import (
     SEPOLIA,
+    Chains,
     WatchedFacilitator,
     as_v1,
     forge,
@@ -186,9 +187,9 @@ def test_a_replay_is_known_after_the_shop_has_left_the_network(
     payment = on_sepolia(shop.wallet)
     first = events(present(shop, v1_headers_of(as_v1(payment))))
     # Its token is one that exists nowhere: only here is it known to those who leave.
-    known = shop.services.paygate.networks.known
+    known = shop.services.pricing.networks.known
     monkeypatch.setattr(Networks, "known", lambda self, name: known(name))
-    shop.services.paygate.networks = Networks((DEVELOPMENT,))
+    shop.services.pricing.networks = Networks((DEVELOPMENT,))
 
     assert events(present(shop, v1_headers_of(as_v1(payment))))[-1] == first[-1]
     url = f"{shop.url}?network=base-sepolia"
@@ -321,9 +322,9 @@ def drained(wallet: Wallet, value: int) -> Authorization:
 
 
 def test_an_unknown_outcome_is_not_said_to_be_a_refusal(
-    shop: Shop, watched: WatchedFacilitator
+    shop: Shop, watched: WatchedFacilitator, chain: Chains
 ) -> None:
-    watched.loses_answers = True
+    watched.loses_answers = chain.is_blind = True
     payment = v1_headers_of(as_v1(on_sepolia(shop.wallet)))
 
     for reply in (present(shop, payment), present(shop, payment)):

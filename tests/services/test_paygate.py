@@ -28,7 +28,10 @@ from x402jobs.domain.networks import DEVELOPMENT, NETWORKS, Networks
 from x402jobs.domain.payment import Authorization, Payment
 from x402jobs.domain.prompt_template import PromptTemplate
 from x402jobs.ports import Refused, Settled, Unknown
+from x402jobs.services.left_rows import LeftRows
 from x402jobs.services.paygate import FOR_EVER, Paygate
+from x402jobs.services.pricing import Pricing
+from x402jobs.services.settlement import Settlement
 
 BASE, SEPOLIA = NETWORKS["eip155:8453"], NETWORKS["eip155:84532"]
 PAY_TO = "0x" + "00" * 19 + "0A"
@@ -66,16 +69,25 @@ class Gate:
 
     def __init__(self, **limits):
         self.ledger, self.facilitator, self.clock = MemoryLedger(), FakeFacilitator(), FakeClock()
-        self.limits = FakeLimits(**limits)
+        self.limits, self.left = FakeLimits(**limits), LeftRows(self.clock)
+        self.pricing = Pricing(self.facilitator, Networks((DEVELOPMENT,)), "https://jobs.example")
         self.paygate = Paygate(
             ledger=self.ledger,
             facilitator=self.facilitator,
-            box=PlainBox(),
             limits=self.limits,
             clock=self.clock,
             worker="w1",
-            networks=Networks((DEVELOPMENT,)),
-            public_url="https://jobs.example",
+            pricing=self.pricing,
+            settlement=Settlement(
+                ledger=self.ledger,
+                facilitator=self.facilitator,
+                chain=None,
+                box=PlainBox(),
+                clock=self.clock,
+                networks=self.pricing.networks,
+                left=self.left,
+            ),
+            left=self.left,
             first_content_seconds=30.0,
         )
 
@@ -184,7 +196,7 @@ def quoted_on(gate, template=TEMPLATE, call=UNPAID):
     with pytest.raises(PaymentRequired) as refusal:
         gate.buy(template=template, call=call)
     with pytest.raises(PaymentRequired) as looked:
-        gate.paygate.ask(template, LISTING, call)
+        gate.pricing.ask(template, LISTING, call)
     assert looked.value.quote == refusal.value.quote
     return [each.network for each in refusal.value.quote.requirements]
 
@@ -199,13 +211,13 @@ def quoted_on(gate, template=TEMPLATE, call=UNPAID):
     ],
 )
 def test_the_quote_begins_with_the_templates_own_network(gate, own, networks):
-    gate.paygate.networks = Networks((DEVELOPMENT, BASE, SEPOLIA))
+    gate.pricing.networks = Networks((DEVELOPMENT, BASE, SEPOLIA))
 
     assert quoted_on(gate, replace(TEMPLATE, network=own)) == networks
 
 
 def test_only_networks_that_the_facilitator_serves_are_quoted(gate):
-    gate.paygate.networks = Networks((DEVELOPMENT, BASE, SEPOLIA))
+    gate.pricing.networks = Networks((DEVELOPMENT, BASE, SEPOLIA))
     gate.facilitator.offers = lambda network: network is SEPOLIA
 
     assert quoted_on(gate) == [SEPOLIA]
@@ -223,7 +235,7 @@ def test_where_no_network_is_served_nobody_is_asked_to_pay(gate):
 
 
 def test_a_network_that_is_asked_for_is_the_only_one(gate):
-    gate.paygate.networks = Networks((DEVELOPMENT, BASE))
+    gate.pricing.networks = Networks((DEVELOPMENT, BASE))
 
     assert quoted_on(gate, call=replace(UNPAID, network="base")) == [BASE]
     assert quoted_on(gate, call=replace(CALL, network="base")) == [BASE]
@@ -233,12 +245,12 @@ def test_a_network_that_is_asked_for_is_the_only_one(gate):
 @pytest.mark.parametrize("template", [TEMPLATE, FREE])
 @pytest.mark.parametrize("name", ["base", "moon", ""])
 def test_a_network_that_is_not_offered_is_refused_and_those_there_are_named(gate, template, name):
-    gate.paygate.networks = Networks((DEVELOPMENT, SEPOLIA))
+    gate.pricing.networks = Networks((DEVELOPMENT, SEPOLIA))
     call = replace(CALL, network=name)
 
     for ask in (
         lambda: gate.buy(template=template, call=call),
-        lambda: gate.paygate.ask(template, LISTING, call),
+        lambda: gate.pricing.ask(template, LISTING, call),
     ):
         with pytest.raises(InvalidRequest, match=r"eip155:31337, base-sepolia\.$") as refusal:
             ask()
@@ -255,7 +267,7 @@ def test_a_debt_is_run_again_whatever_network_is_asked_for(gate):
 
 
 def test_the_money_is_asked_for_on_the_payments_own_network(gate):
-    gate.paygate.networks = Networks((DEVELOPMENT, BASE))
+    gate.pricing.networks = Networks((DEVELOPMENT, BASE))
     asked = []
     gate.facilitator.settle = lambda payment, requirements: (
         asked.append(requirements) or Settled("0x1")
@@ -404,10 +416,11 @@ def test_a_refusal_that_cannot_be_written_down_stays_settling(gate):
     gate.facilitator.settles = Refused("insufficient_balance")
     gate.ledger.troubles = {"released": 9}
 
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(SettlementUnknown):
         gate.buy()
 
     assert gate.states() == [(State.SETTLING, 1)]
+    assert gate.left.due() == {gate.ledger.row.id: 1}
 
 
 def test_who_has_lost_the_row_before_settling_asks_nobody_to_settle(gate):

@@ -18,6 +18,7 @@ from x402jobs.domain.events import Done, Failed
 from x402jobs.domain.execution import Execution, Kind, State
 from x402jobs.domain.networks import DEVELOPMENT
 from x402jobs.services import runs as module
+from x402jobs.services.left_rows import LeftRows
 from x402jobs.services.runs import Runs, answer_place
 
 PAID = Execution(
@@ -45,7 +46,8 @@ class Shop:
 
     def __init__(self, monkeypatch):
         self.ledger, self.clock, self.box = MemoryLedger(), FakeClock(1002.5), PlainBox()
-        self.runs = Runs(self.ledger, self.box, self.clock)
+        self.left = LeftRows(self.clock)
+        self.runs = Runs(self.ledger, self.box, self.clock, self.left)
         clock = self.clock
 
         class Pause:

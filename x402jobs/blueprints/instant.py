@@ -21,14 +21,14 @@ DOOR = "/@<username>/<slug>"
 @bp.route(DOOR, methods=["HEAD"], provide_automatic_options=False)
 def look_at_template(username: str, slug: str) -> Response:
     """What an unpaid GET would be told. Reads no payment, runs nothing (spec/instant.md)."""
-    call = read_call(request, services.paygate.networks, services.clock.now())
+    call = read_call(request, services.pricing.networks, services.clock.now())
     recognise()
     listing = services.templates.listing(username, slug, call)
     template = services.templates.find(listing)
     prompt = services.templates.fill(template, call)
     services.integrations.claude_key(listing, template)
     services.agentic.prepare(prompt)
-    services.paygate.ask(template, listing, call)
+    services.pricing.ask(template, listing, call)
     kind = sse if call.streams else json_reply
     return Response(content_type=kind.CONTENT_TYPE, headers=kind.headers_of(paid=False))
 
@@ -36,7 +36,7 @@ def look_at_template(username: str, slug: str) -> Response:
 @bp.route(DOOR, methods=["GET", "POST"], provide_automatic_options=False)
 def run_template(username: str, slug: str) -> Response:
     """Run a creator's template. The order of these lines is the promise (spec/money.md)."""
-    call = read_call(request, services.paygate.networks, services.clock.now())
+    call = read_call(request, services.pricing.networks, services.clock.now())
     line = SocketLine(request.environ)
     caller = recognise()
     listing = services.templates.listing(username, slug, call)
@@ -47,6 +47,7 @@ def run_template(username: str, slug: str) -> Response:
     owner_test = services.iam.owner_test(call.owner_test, caller, template)
     key = services.integrations.claude_key(listing, template)
     prompt = services.agentic.prepare(prompt)
+    services.runs.check_open()
     with (
         services.paygate.admit(
             template, listing, call, caller=caller, owner_test=owner_test

@@ -59,7 +59,7 @@ def payment_response(execution: Execution, reason: str | None = None) -> dict[st
     if receipt is None:
         said["errorReason"] = reason
     if V1 in request.headers:
-        known = services.paygate.networks.known(execution.network or "")
+        known = services.pricing.networks.known(execution.network or "")
         said["network"] = known.short_name if known is not None else execution.network
         return {"X-PAYMENT-RESPONSE": _encode(said)}
     said["amount"] = str(execution.amount)

@@ -18,9 +18,11 @@ from x402.mechanisms.evm.types import TransactionReceipt
 
 from x402jobs.adapters.facilitator import recover
 from x402jobs.adapters.sqlite import Database
+from x402jobs.domain.errors import StoreUnavailable
 from x402jobs.domain.money import MICRO
 from x402jobs.domain.networks import DEVELOPMENT, Network
 from x402jobs.domain.payment import Authorization
+from x402jobs.ports import Transferred, Unseen, Unused
 
 GRANT = 100 * MICRO
 """What every address begins with, in micro-dollars: whoever comes can pay."""
@@ -105,14 +107,40 @@ class DevelopmentLedger:
     def move(self, signed: Authorization) -> str:
         """Check and transfer in one transaction; its hash. Raises Reverted and then moves nothing.
 
-        Signature and window are the token's to judge.
+        The signature is the token's to judge, and so is the window; but that it is still open is
+        looked at again here, where the move is made: what `look` has called unused after its window
+        stays unused.
         """
         transaction = f"0x{secrets.token_hex(32)}"
         line = (transaction, signed.payer, signed.to, signed.value, signed.nonce, time.time())
         with self._database.write() as connection:
+            if not time.time() < signed.valid_before:
+                raise Reverted("authorization is expired")
             _check(connection, signed)
             connection.execute("INSERT INTO transfers VALUES (?, ?, ?, ?, ?, ?)", line)
         return transaction
+
+    def look(
+        self, signed: Authorization, network: Network, since: float
+    ) -> Transferred | Unused | Unseen:
+        """ports.Chain: every line of the ledger is deep enough, and nobody can cancel.
+
+        Read in turn with the writers, so that no move can be under way at the time it tells.
+        """
+        if network.id != self._network.id:
+            return Unseen("another_chain")
+        used = "SELECT transaction_hash, payee, value FROM transfers WHERE payer = ? AND nonce = ?"
+        try:
+            with self._database.write() as connection:
+                now = time.time()
+                line = connection.execute(used, (signed.payer, signed.nonce)).fetchone()
+        except StoreUnavailable:
+            return Unseen("no_answer")
+        if line is None:
+            return Unused(at=now)
+        if (line["payee"], line["value"]) != (signed.to, signed.value):
+            return Unseen("used_otherwise")
+        return Transferred(line["transaction_hash"], log_index=0)
 
     def close(self) -> None:
         """Let go of the file; the next use opens it again."""

@@ -22,6 +22,7 @@ and whether trying again may help (`recoverable`); the codes are those of spec/w
     ├ SettlementUnknown               503 SETTLEMENT_UNKNOWN
     ├ FacilitatorUnavailable          503 FACILITATOR_UNAVAILABLE
     ├ StoreUnavailable                503 STORE_UNAVAILABLE
+    ├ Unavailable                     503 UNAVAILABLE
     └ ModelError                      502 UPSTREAM_REJECTED any other refusal of Claude
       ├ RateLimited                   429 RATE_LIMIT
       ├ InvalidApiKey                 502 INVALID_API_KEY
@@ -32,6 +33,7 @@ and whether trying again may help (`recoverable`); the codes are those of spec/w
       ├ TimedOut                      504 TIMEOUT
       ├ EmptyAnswer                   502 EMPTY_ANSWER
       └ Truncated                     502 STREAM_INTERRUPTED
+        └ Drained
 
 A message is always our own sentence. A vendor's is never passed on: it can quote a key.
 """
@@ -220,6 +222,16 @@ class StoreUnavailable(X402JobsError):
     sentence = "The service cannot reach its database. Please try again shortly."
 
 
+class Unavailable(X402JobsError):
+    """This server takes nothing new: it is about to end."""
+
+    status, code, recoverable = 503, "UNAVAILABLE", True
+    sentence = "The service is restarting. Nothing was charged. Please try again shortly."
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message, retry_after=5)
+
+
 class ModelError(X402JobsError):
     """Claude refused, or failed; also the name of any refusal that has no class below."""
 
@@ -287,6 +299,12 @@ class Truncated(ModelError):
 
     code, recoverable = "STREAM_INTERRUPTED", True
     sentence = "The answer was interrupted before its end. Please try again."
+
+
+class Drained(Truncated):
+    """Our own server had to end before the answer did."""
+
+    sentence = "The service was restarted before the answer's end. Please try again."
 
 
 class Superseded(InProgress):

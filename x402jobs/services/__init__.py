@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from x402jobs.ports import Clock, Closable
 from x402jobs.services.agentic import Agentic
 from x402jobs.services.books import Books
+from x402jobs.services.caretaker import Caretaker
 from x402jobs.services.iam import Iam
 from x402jobs.services.integrations import Integrations
 from x402jobs.services.paygate import Paygate
+from x402jobs.services.pricing import Pricing
 from x402jobs.services.resources import Resources
 from x402jobs.services.runs import Runs
 from x402jobs.services.templates import Templates
@@ -22,13 +24,16 @@ class Services:
     templates: Templates
     resources: Resources
     books: Books
+    pricing: Pricing
     paygate: Paygate
     agentic: Agentic
     runs: Runs
+    caretaker: Caretaker
     clock: Clock
     held: tuple[Closable, ...] = ()
 
     def close(self) -> None:
-        """Let go of every file and socket."""
+        """Let go of every thread, file and socket."""
+        self.caretaker.stop()
         for each in self.held:
             each.close()

@@ -1,8 +1,7 @@
 """Between a priced template and whoever asks for it: recall, quote, claim, verify, settle."""
 
-import json
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -12,20 +11,17 @@ from x402jobs.domain.call import Call
 from x402jobs.domain.caller import Caller
 from x402jobs.domain.errors import (
     Conflict,
-    FacilitatorUnavailable,
     InProgress,
     PaymentRequired,
     SettlementUnknown,
     StoreUnavailable,
     Superseded,
-    TemplateUnavailable,
     TimedOut,
     TooManyRequests,
     X402JobsError,
 )
 from x402jobs.domain.execution import MAX_RERUNS, Execution, Kind, State
 from x402jobs.domain.listing import Listing
-from x402jobs.domain.networks import Network, Networks
 from x402jobs.domain.payment import (
     OTHER_REQUIREMENTS,
     SETTLE_MARGIN_SECONDS,
@@ -33,25 +29,16 @@ from x402jobs.domain.payment import (
     PaymentRequirements,
 )
 from x402jobs.domain.prompt_template import PromptTemplate
-from x402jobs.domain.quote import Quote, body_fields
-from x402jobs.ports import (
-    Clock,
-    Facilitator,
-    Ledger,
-    Limits,
-    Place,
-    Refused,
-    SecretBox,
-    Settled,
-    Unknown,
-)
+from x402jobs.domain.quote import Quote
+from x402jobs.ports import Clock, Facilitator, Ledger, Limits, Refused
+from x402jobs.services.left_rows import LeftRows
+from x402jobs.services.pricing import ASK, Pricing
+from x402jobs.services.settlement import Settlement
 
 FOR_EVER = 2**63 - 1
 """What the ledger writes for a later `validBefore`: its columns have 64 bits, a signature 256."""
 
 log = structlog.get_logger(__name__)
-
-ASK = "Payment required: send it as PAYMENT-SIGNATURE."
 
 
 @dataclass(frozen=True)
@@ -83,22 +70,22 @@ class Paygate:
         *,
         ledger: Ledger,
         facilitator: Facilitator,
-        box: SecretBox,
         limits: Limits,
         clock: Clock,
         worker: str,
-        networks: Networks,
-        public_url: str,
+        pricing: Pricing,
+        settlement: Settlement,
+        left: LeftRows,
         first_content_seconds: float,
     ) -> None:
         self._ledger = ledger
         self._facilitator = facilitator
-        self._box = box
         self._limits = limits
         self._clock = clock
         self._worker = worker
-        self.networks = networks
-        self._public_url = public_url
+        self._pricing = pricing
+        self._settlement = settlement
+        self._left = left
         self._first_content_seconds = first_content_seconds
 
     def recall(self, listing: Listing, call: Call) -> Execution | None:
@@ -129,12 +116,6 @@ class Paygate:
                 execution=earlier,
             )
         return earlier
-
-    def ask(self, template: PromptTemplate, listing: Listing, call: Call) -> None:
-        """What somebody who only looks is told: raises PaymentRequired for a priced template."""
-        networks = self._networks(template, call)
-        if template.price:
-            raise PaymentRequired(ASK, self._quote(template, listing, networks))
 
     @contextmanager
     def admit(
@@ -173,23 +154,17 @@ class Paygate:
         admission.execution = opened
         if self._clock.monotonic() >= admission.deadline:
             raise TimedOut()
-        asked = json.dumps(sale.payment.as_json(sale.requirements))
-        sealed = self._box.seal(asked, payment_place(admission.execution.id))
-        self._step(admission, State.SETTLING, sealed_payment=sealed)
-        match self._facilitator.settle(sale.payment, sale.requirements):
-            case Settled(transaction):
-                self._write_settled(admission, transaction)
-            case Refused(reason):
-                self._step(admission, State.RELEASED, code=reason, ended_at=self._clock.now())
-                raise PaymentRequired(
-                    f"The payment was not settled: {reason}.",
-                    sale.quote,
-                    refused=admission.execution,
-                )
-            case Unknown(reason):
-                log.error("settle_unknown", execution_id=admission.execution.id, reason=reason)
-                raise SettlementUnknown(execution=admission.execution)
-        return admission.execution
+        try:
+            row = self._settlement.settle(opened, sale.payment, sale.requirements)
+        except SettlementUnknown as unknown:
+            admission.execution = unknown.execution or opened
+            raise
+        admission.execution = row
+        if row.state is State.RELEASED:
+            raise PaymentRequired(
+                f"The payment was not settled: {row.code}.", sale.quote, refused=row
+            )
+        return row
 
     def _enter(
         self,
@@ -204,7 +179,7 @@ class Paygate:
             owed = debt.rerun(self._worker, call.began)
             self._ledger.swap(debt, owed)
             return Admission(owed, self._clock.monotonic() + self._first_content_seconds)
-        networks = self._networks(template, call)
+        networks = self._pricing.networks_of(template, call)
         fresh = Execution(
             id=str(uuid.uuid4()),
             kind=Kind.OWNER_TEST if owner_test else Kind.PAID if template.price else Kind.FREE,
@@ -217,7 +192,9 @@ class Paygate:
             caller_id=caller.user_id if caller is not None else None,
         )
         if fresh.kind is Kind.PAID:
-            return self._claim(fresh, self._quote(template, listing, networks), call.payment)
+            return self._claim(
+                fresh, self._pricing.quote(template, listing, networks), call.payment
+            )
         if fresh.kind is Kind.FREE:
             self._limit_free(call.address)
         return Admission(fresh, self._clock.monotonic() + self._first_content_seconds)
@@ -261,46 +238,13 @@ class Paygate:
         deadline = self._clock.monotonic() + min(self._first_content_seconds, left)
         return Admission(claimed, deadline, Sale(payment, asked, quote))
 
-    def _networks(self, template: PromptTemplate, call: Call) -> Sequence[Network]:
-        """Where this call may be paid: on the network it names, or on all, its template's first."""
-        if call.network is None:
-            # A stable sort: the others keep the shop's order.
-            return sorted(
-                self.networks.offered, key=lambda each: not each.is_called(template.network)
-            )
-        return [self.networks.choose(call.network)]
-
-    def _quote(
-        self, template: PromptTemplate, listing: Listing, networks: Sequence[Network]
-    ) -> Quote:
-        """The price, on those networks where payments can be taken now.
-
-        Raises TemplateUnavailable where nobody would be paid, FacilitatorUnavailable where nobody
-        could pay.
-        """
-        if listing.pay_to is None:
-            raise TemplateUnavailable()
-        requirements = tuple(
-            PaymentRequirements(network, template.price, listing.pay_to)
-            for network in networks
-            if self._facilitator.offers(network)
-        )
-        if not requirements:
-            raise FacilitatorUnavailable()
-        return Quote(
-            url=self._public_url + template.path,
-            description=template.description or template.name,
-            requirements=requirements,
-            fields=body_fields(template),
-        )
-
     def _limit_free(self, address: str) -> None:
         if (wait := self._limits.hit("free_template", address)) is not None:
             raise TooManyRequests(retry_after=wait)
 
     def _is_signed(self, payment: Payment) -> bool:
         """Whether the payer's own key signed, for its network's token; computed here, 1 ms."""
-        network = self.networks.known(payment.network)
+        network = self._pricing.networks.known(payment.network)
         if network is None:
             return False
         return self._facilitator.signer(payment, network) == payment.authorization.payer
@@ -312,28 +256,6 @@ class Paygate:
         if isinstance(outcome, Refused):
             raise PaymentRequired(f"The payment was refused: {outcome.reason}.", sale.quote)
         admission.execution = replace(admission.execution, verified_at=self._clock.now())
-
-    def _write_settled(self, admission: Admission, transaction: str) -> None:
-        """The money has moved: a store that fails now leaves the outcome to recovery."""
-        try:
-            self._step(
-                admission, State.SETTLED, transaction=transaction, settled_at=self._clock.now()
-            )
-        except StoreUnavailable:
-            log.error("settled_unwritten", execution_id=admission.execution.id)
-            raise SettlementUnknown(execution=admission.execution) from None
-
-    def _step(
-        self,
-        admission: Admission,
-        state: State,
-        sealed_payment: str | None = None,
-        **facts: object,
-    ) -> None:
-        before = admission.execution
-        after = before.become(state, **facts)
-        self._ledger.swap(before, after, sealed_payment=sealed_payment)
-        admission.execution = after
 
     def _let_go(self, admission: Admission, error: BaseException) -> None:
         """Undo a claim whose money has not moved; owe a re-run that could not begin."""
@@ -349,12 +271,8 @@ class Paygate:
             self._ledger.swap(before, after)
         except (StoreUnavailable, Superseded) as trouble:
             log.error("row_not_let_go", execution_id=before.id, code=trouble.code)
+            self._left.leave(before)
             return
         log.info("row_let_go", execution_id=after.id, state=after.state, code=code)
         if isinstance(error, X402JobsError) and after.receipt is not None:
             error.execution = after
-
-
-def payment_place(execution_id: str) -> Place:
-    """Where a payment rests while recovery may need it."""
-    return Place("x402_executions", "sealed_payment", execution_id)

@@ -7,10 +7,12 @@ import structlog
 
 from x402jobs.domain.errors import (
     AnswerExpired,
+    Drained,
     InProgress,
     ModelError,
     StoreUnavailable,
     Superseded,
+    Unavailable,
     Unreadable,
     X402JobsError,
 )
@@ -18,6 +20,7 @@ from x402jobs.domain.events import Done, Ending, Failed
 from x402jobs.domain.execution import Execution, Kind, State
 from x402jobs.domain.transcript import Transcript
 from x402jobs.ports import Clock, Ledger, Place, SecretBox, Speech
+from x402jobs.services.left_rows import LeftRows
 
 ANSWER_KEPT_SECONDS = 24 * 3600
 MAX_ANSWER_CHARACTERS = 2**20
@@ -58,8 +61,14 @@ class Run:
         self.transcript = Transcript()
         self.execution = execution
         self.speech = speech
+        self.interrupted_by: X402JobsError | None = None
         self._followers = 0
         self._lock = Lock()
+
+    def interrupt(self, why: X402JobsError) -> None:
+        """Let it end now, and this be the reason."""
+        self.interrupted_by = why
+        self.speech.close()
 
     def follow(self) -> Follower:
         """One follower more, from the beginning."""
@@ -79,10 +88,12 @@ class Run:
 class Runs:
     """The runs of this worker, and the answers of runs that have ended."""
 
-    def __init__(self, ledger: Ledger, box: SecretBox, clock: Clock) -> None:
+    def __init__(self, ledger: Ledger, box: SecretBox, clock: Clock, left: LeftRows) -> None:
         self._ledger = ledger
         self._box = box
         self._clock = clock
+        self._left = left
+        self._is_closing = False
         self._running: dict[tuple[str, int], Run] = {}
 
     def start(self, speech: Speech, execution: Execution) -> Follower:
@@ -116,6 +127,20 @@ class Runs:
             raise AnswerExpired("This answer can no longer be read.", execution=execution) from None
         return Follower(Transcript(text, Done(execution)), execution, leave=lambda: None)
 
+    def check_open(self) -> None:
+        """Raises Unavailable once this worker takes nothing new; what was bought is still told."""
+        if self._is_closing:
+            raise Unavailable()
+
+    def refuse_new(self) -> None:
+        """Take nothing new from now on: the server is about to end."""
+        self._is_closing = True
+
+    def drain(self) -> None:
+        """End every run that is left, in good order: what was paid for becomes a debt."""
+        for run in list(self._running.values()):
+            run.interrupt(Drained())
+
     def resume_token(self, execution: Execution) -> str:
         """What lets its bearer come back to this execution without the payment."""
         return self._box.sign(f"resume {execution.id}")
@@ -129,7 +154,7 @@ class Runs:
         try:
             ending = self._listen(run)
         except X402JobsError as error:
-            ending = self._fail(run, error)
+            ending = self._fail(run, run.interrupted_by or error)
         except Exception:
             # Whatever it was, the caller is told and the debt is written down.
             log.exception("run_broke", execution_id=run.execution.id)
@@ -163,11 +188,15 @@ class Runs:
         )
         try:
             self._end(run.execution, after)
-        except (StoreUnavailable, Superseded) as trouble:
+        except Superseded as lost:
+            return Failed(run.execution, lost)
+        except StoreUnavailable as trouble:
+            self._left.leave(run.execution)
             return Failed(run.execution, trouble)
         except Exception:
-            # Followers wait for an ending. The row stays `settled`, for others to take over.
+            # Followers wait for an ending. The row stays `settled`, and recovery comes for it.
             log.exception("ending_broke", execution_id=run.execution.id)
+            self._left.leave(run.execution)
             return Failed(run.execution, X402JobsError())
         return Failed(after, error)
 

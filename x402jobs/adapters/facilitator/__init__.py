@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable
 
 import structlog
+from eth_utils.address import to_checksum_address
 from pydantic import PrivateAttr
 from x402 import x402ResourceServerSync
 from x402.mechanisms.evm.constants import (
@@ -34,9 +35,10 @@ from x402.schemas import (
 from x402.schemas import PaymentRequirements as AskedRequirements
 from x402.server import FacilitatorClientSync
 
+from x402jobs.adapters.bounded_http import within
 from x402jobs.adapters.clock import SystemClock
 from x402jobs.adapters.facilitator.availability import Availability
-from x402jobs.adapters.facilitator.remote import RemoteFacilitator, within
+from x402jobs.adapters.facilitator.remote import RemoteFacilitator
 from x402jobs.adapters.facilitator.signer import recover
 from x402jobs.domain.errors import FacilitatorUnavailable
 from x402jobs.domain.networks import NETWORKS, Network
@@ -182,7 +184,12 @@ class _Presented(PaymentPayload):
 
     @classmethod
     def of(cls, payment: Payment, requirements: PaymentRequirements) -> "_Presented":
-        return cls.model_validate(payment.as_json(requirements))
+        """Addresses in EIP-55's spelling: the SDK's own facilitator hands them on to web3, which
+        takes no other, and says after verifying that the transaction has failed."""
+        presented = cls.model_validate(payment.as_json(requirements))
+        signed = presented.payload["authorization"]
+        signed |= {name: to_checksum_address(signed[name]) for name in ("from", "to")}
+        return presented
 
     @property
     def broadcast(self) -> bool:

@@ -1,0 +1,43 @@
+"""Rows this worker has begun and could not bring to an end."""
+
+from dataclasses import dataclass
+from threading import Lock
+
+from x402jobs.domain.execution import Execution
+from x402jobs.ports import Clock
+
+
+@dataclass(frozen=True)
+class _Left:
+    attempt: int
+    at: float
+
+
+class LeftRows:
+    """Whoever has to give a row up says so here; Recovery comes for it.
+
+    In memory: should this process end, its rows are found because it no longer beats.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._rows: dict[str, _Left] = {}
+        self._lock = Lock()
+
+    def leave(self, execution: Execution, pause: float = 0.0) -> None:
+        """Give up a row at this attempt, to be looked at after so many seconds."""
+        with self._lock:
+            self._rows[execution.id] = _Left(execution.attempt, self._clock.monotonic() + pause)
+
+    def due(self) -> dict[str, int]:
+        """Attempts by id of the rows whose time has come."""
+        now = self._clock.monotonic()
+        with self._lock:
+            return {id: left.attempt for id, left in self._rows.items() if left.at <= now}
+
+    def forget(self, taken: dict[str, int]) -> None:
+        """These have been taken, or were nobody's to take."""
+        with self._lock:
+            for id, attempt in taken.items():
+                if id in self._rows and self._rows[id].attempt == attempt:
+                    del self._rows[id]

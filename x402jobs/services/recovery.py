@@ -1,0 +1,84 @@
+"""Rows that nobody works on any more, brought to their endings (spec/money.md)."""
+
+import structlog
+
+from x402jobs.domain.errors import Superseded, Truncated
+from x402jobs.domain.execution import Execution, State
+from x402jobs.ports import Clock, Ledger
+from x402jobs.services.left_rows import LeftRows
+from x402jobs.services.settlement import Settlement
+
+ROWS_AT_ONCE = 50
+PAUSE_SECONDS = 5.0
+"""Between two looks at a row that could not be decided."""
+INTERRUPTED = Truncated.code
+"""How a row ends whose worker did not live to end it."""
+
+log = structlog.get_logger(__name__)
+
+
+class Recovery:
+    """Takes rows over from workers that are gone, and from this one where it had to leave them.
+
+    A claim is released: nothing was paid. A settled row becomes a debt, which its payer may have
+    run again at once. For a settlement whose outcome was lost the chain decides.
+    """
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        settlement: Settlement,
+        left: LeftRows,
+        clock: Clock,
+        worker: str,
+    ) -> None:
+        self._ledger = ledger
+        self._settlement = settlement
+        self._left = left
+        self._clock = clock
+        self._worker = worker
+
+    def round(self) -> int:
+        """Take over what nobody works on, and decide it. Returns how many rows have ended.
+
+        Raises StoreUnavailable; what could not be taken now is taken in a later round.
+        """
+        due = self._left.due()
+        taken = self._ledger.take_over(self._worker, due, ROWS_AT_ONCE)
+        if len(taken) < ROWS_AT_ONCE:  # else some of them may not have been looked at
+            self._left.forget(due)
+        return sum(self._has_ended(row, sealed_payment) for row, sealed_payment in taken)
+
+    def _has_ended(self, row: Execution, sealed_payment: str | None) -> bool:
+        try:
+            ended = self._end(row, sealed_payment)
+        except Superseded:
+            log.warning("row_lost", execution_id=row.id, state=row.state)
+            return False
+        except Exception as error:
+            log.error("row_not_decided", execution_id=row.id, exception_type=type(error).__name__)
+            ended = None
+        if ended is None:
+            self._left.leave(row, PAUSE_SECONDS)
+            return False
+        log.warning("row_decided", execution_id=row.id, state=ended.state, code=ended.code)
+        return True
+
+    def _end(self, row: Execution, sealed_payment: str | None) -> Execution | None:
+        now = self._clock.now()
+        if row.state is State.CLAIMED:
+            return self._step(row, row.become(State.RELEASED, code=INTERRUPTED, ended_at=now))
+        if row.state is State.SETTLING:
+            decided = self._settlement.decide(row, sealed_payment)
+            if decided is None:
+                return None
+            row = self._step(row, decided)
+            if row.state is State.RELEASED:
+                return row
+        # Nobody is here to be answered. What they are owed they may ask for at once.
+        return self._step(row, row.fail(INTERRUPTED, now))
+
+    def _step(self, before: Execution, after: Execution) -> Execution:
+        self._ledger.swap(before, after)
+        return after
