@@ -273,7 +273,7 @@ def _contradictions(
         faults.append("ENV: production needs a facilitator; set FACILITATOR_URL and X402_NETWORKS")
     if environment == "production" and any(network.development for network in networks):
         faults.append(f"X402_NETWORKS: production refuses {DEVELOPMENT.id}, play money; drop it")
-    if environment == "production" and not rpc_urls:
+    if environment == "production" and facilitator_url and networks and not rpc_urls:
         faults.append("CHAIN_RPC_URL: production needs a node that tells what money has moved")
     return faults + _chain_contradictions(facilitator_url, networks, dict(rpc_urls))
 
