@@ -22,16 +22,11 @@ from x402jobs.devkit.wallet import Wallet, sign
 from x402jobs.domain.networks import Networks
 from x402jobs.domain.secret import Secret
 from x402jobs.domain.template_draft import TemplateDraft
+from x402jobs.embedded import catalogue, local_tokens
 from x402jobs.ports import Chain, Facilitator
 from x402jobs.services import Services
 from x402jobs.settings import Settings
-from x402jobs.wiring import (
-    build_services,
-    catalogue,
-    development_ledger,
-    local_tokens,
-    money_of,
-)
+from x402jobs.wiring import build_services, development_ledger, money_of
 
 RAIN = {"topic": "rain"}
 PRICE = 10_000

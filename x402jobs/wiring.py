@@ -8,38 +8,28 @@ from x402jobs.adapters import claude
 from x402jobs.adapters.chain import RpcChain
 from x402jobs.adapters.clock import SystemClock
 from x402jobs.adapters.facilitator import RemoteFacilitator, X402Facilitator
-from x402jobs.adapters.key_ring import KeyRing, KeyRingFile
 from x402jobs.adapters.limits import MemoryLimits
-from x402jobs.adapters.origin_cipher import OriginCipher
-from x402jobs.adapters.secret_box import RingSecretBox
-from x402jobs.adapters.sqlite import (
-    SqliteCatalogue,
-    SqliteKeys,
-    SqliteLedger,
-    SqliteSealed,
-    embedded_store,
-)
-from x402jobs.adapters.tokens import LocalTokens
+from x402jobs.adapters.sqlite import SqliteCatalogue, SqliteKeys, SqliteLedger, embedded_store
 from x402jobs.devkit.development_ledger import DevelopmentLedger
 from x402jobs.domain.models import SUCCESSORS, Models
 from x402jobs.domain.networks import DEVELOPMENT, Networks
+from x402jobs.embedded import local_tokens, secret_box
 from x402jobs.ports import Chain, Closable, Facilitator
 from x402jobs.services import Services
 from x402jobs.services.agentic import Agentic
 from x402jobs.services.books import Books
 from x402jobs.services.caretaker import Caretaker
 from x402jobs.services.iam import Iam
-from x402jobs.services.integrations import Integrations, claude_key_place
+from x402jobs.services.integrations import Integrations
 from x402jobs.services.left_rows import LeftRows
 from x402jobs.services.paygate import Paygate
 from x402jobs.services.pricing import Pricing
 from x402jobs.services.recovery import Recovery
 from x402jobs.services.resources import Resources
-from x402jobs.services.rotation import Rotation
-from x402jobs.services.runs import Runs, answer_place
-from x402jobs.services.settlement import Settlement, payment_place
-from x402jobs.services.templates import Templates, prompt_place
-from x402jobs.settings import Settings, SettingsError
+from x402jobs.services.runs import Runs
+from x402jobs.services.settlement import Settlement
+from x402jobs.services.templates import Templates
+from x402jobs.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -118,50 +108,6 @@ def money_of(settings: Settings) -> Money:
         Networks(settings.networks),
         (remote, chain) if chain is not None else (remote,),
     )
-
-
-def secret_box(settings: Settings) -> RingSecretBox:
-    """The box over the key ring, which also reads the origin's rows once its secret is told."""
-    secret = settings.integration_secret
-    return RingSecretBox(key_ring(settings), OriginCipher(secret) if secret else None)
-
-
-def key_ring(settings: Settings) -> KeyRing | KeyRingFile:
-    """The key ring of the environment, else the one in the data directory."""
-    if not settings.keys:
-        return key_ring_file(settings)
-    try:
-        return KeyRing(settings.keys)
-    except ValueError as error:
-        raise SettingsError(f"X402JOBS_KEYS: {error}") from None
-
-
-def key_ring_file(settings: Settings) -> KeyRingFile:
-    """The key ring in the data directory."""
-    path = settings.data / "keys"
-    try:
-        return KeyRingFile(path)
-    except ValueError as error:
-        raise SettingsError(f"{path}: {error}") from None
-
-
-def rotation(settings: Settings) -> Rotation:
-    """All that is sealed in the embedded store, and the ring to put it under."""
-    return Rotation(
-        SqliteSealed(embedded_store(settings.data)),
-        secret_box(settings),
-        (claude_key_place, prompt_place, payment_place, answer_place),
-    )
-
-
-def local_tokens(settings: Settings) -> LocalTokens:
-    """The embedded issuer."""
-    return LocalTokens(settings.data / "token-secret", SystemClock())
-
-
-def catalogue(settings: Settings) -> SqliteCatalogue:
-    """The embedded store's users and templates."""
-    return SqliteCatalogue(embedded_store(settings.data))
 
 
 def development_ledger(data: Path) -> DevelopmentLedger:

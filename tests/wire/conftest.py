@@ -25,9 +25,10 @@ from x402jobs.devkit.development_ledger import DevelopmentLedger, Transfer
 from x402jobs.devkit.wallet import Wallet, sign
 from x402jobs.domain.secret import Secret
 from x402jobs.domain.template_draft import TemplateDraft
+from x402jobs.embedded import catalogue, local_tokens
 from x402jobs.services import Services
 from x402jobs.settings import Settings
-from x402jobs.wiring import build_services, catalogue, development_ledger, local_tokens
+from x402jobs.wiring import build_services, development_ledger
 
 ROOT = Path(__file__).resolve().parents[2]
 HEARTBEAT_SECONDS = 0.5

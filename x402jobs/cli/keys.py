@@ -53,9 +53,9 @@ def keys() -> None:
 @data_option
 def status(data: Path) -> None:
     """Show which value is sealed with which key. Opens each, changes none."""
-    from x402jobs import wiring
+    from x402jobs import embedded
 
-    _show(wiring.rotation(_settings(data)).standing())
+    _show(embedded.rotation(_settings(data)).standing())
 
 
 @keys.command()
@@ -79,7 +79,7 @@ def rotate(context: click.Context, batch: int, data: Path) -> None:
       0  everything is under the primary key, and opens
       1  some values do not open, or are still under another key
     """
-    from x402jobs import wiring
+    from x402jobs import embedded
 
     terminal = sys.stdout.isatty()
 
@@ -87,7 +87,7 @@ def rotate(context: click.Context, batch: int, data: Path) -> None:
         if terminal:
             click.echo(f"\r{seen} values seen, {resealed} sealed anew", nl=False)
 
-    resealed, standing = wiring.rotation(_settings(data)).rotate(batch, tell)
+    resealed, standing = embedded.rotation(_settings(data)).rotate(batch, tell)
     if terminal:
         click.echo()
     _show(standing, resealed=resealed)
@@ -109,19 +109,19 @@ def add(context: click.Context, key_id: str | None, data: Path) -> None:
     The ring is the file `keys` in the data directory, and a running server follows it. Where
     X402JOBS_KEYS is set this changes nothing, and prints an entry for it on standard output.
     """
-    from x402jobs import wiring
+    from x402jobs import embedded
 
     settings = _settings(data)
     try:
         if settings.keys:
-            click.echo(wiring.key_ring(settings).latest().fresh_entry(key_id))
+            click.echo(embedded.key_ring(settings).latest().fresh_entry(key_id))
             complain(
                 "X402JOBS_KEYS is set, so nothing was changed. Add the entry above to it: last, "
                 "and restart every server; then first, and restart them again; then run "
                 "x402jobs keys rotate."
             )
             context.exit(1)
-        added = wiring.key_ring_file(settings).add(key_id)
+        added = embedded.key_ring_file(settings).add(key_id)
     except ValueError as error:
         complain(f"{error}.")
         context.exit(1)
@@ -137,14 +137,14 @@ def remove(context: click.Context, key_ids: tuple[str, ...], data: Path) -> None
 
     Old backups of the store still need them: keep the ring of each, in another place.
     """
-    from x402jobs import wiring
+    from x402jobs import embedded
 
     settings = _settings(data)
     if settings.keys:
         complain("X402JOBS_KEYS is set, so the ring is yours to change. Nothing was changed.")
         context.exit(1)
-    ring = wiring.key_ring_file(settings)
-    standing = wiring.rotation(settings).standing()
+    ring = embedded.key_ring_file(settings)
+    standing = embedded.rotation(settings).standing()
     for key_id in key_ids:
         if users := standing.users_of(key_id):
             where = ", ".join(f"{count} in {name}" for name, count in users.items())

@@ -1,0 +1,61 @@
+"""What a data directory holds, for commands that need no more: quick to import.
+
+`wiring` brings the vendors' packages, which take two seconds to load.
+"""
+
+from x402jobs.adapters.clock import SystemClock
+from x402jobs.adapters.key_ring import KeyRing, KeyRingFile
+from x402jobs.adapters.origin_cipher import OriginCipher
+from x402jobs.adapters.secret_box import RingSecretBox
+from x402jobs.adapters.sqlite import SqliteCatalogue, SqliteSealed, embedded_store
+from x402jobs.adapters.tokens import LocalTokens
+from x402jobs.services.integrations import claude_key_place
+from x402jobs.services.rotation import Rotation
+from x402jobs.services.runs import answer_place
+from x402jobs.services.settlement import payment_place
+from x402jobs.services.templates import prompt_place
+from x402jobs.settings import Settings, SettingsError
+
+
+def secret_box(settings: Settings) -> RingSecretBox:
+    """The box over the key ring, which also reads the origin's rows once its secret is told."""
+    secret = settings.integration_secret
+    return RingSecretBox(key_ring(settings), OriginCipher(secret) if secret else None)
+
+
+def key_ring(settings: Settings) -> KeyRing | KeyRingFile:
+    """The key ring of the environment, else the one in the data directory."""
+    if not settings.keys:
+        return key_ring_file(settings)
+    try:
+        return KeyRing(settings.keys)
+    except ValueError as error:
+        raise SettingsError(f"X402JOBS_KEYS: {error}") from None
+
+
+def key_ring_file(settings: Settings) -> KeyRingFile:
+    """The key ring in the data directory."""
+    path = settings.data / "keys"
+    try:
+        return KeyRingFile(path)
+    except ValueError as error:
+        raise SettingsError(f"{path}: {error}") from None
+
+
+def rotation(settings: Settings) -> Rotation:
+    """All that is sealed in the embedded store, and the ring to put it under."""
+    return Rotation(
+        SqliteSealed(embedded_store(settings.data)),
+        secret_box(settings),
+        (claude_key_place, prompt_place, payment_place, answer_place),
+    )
+
+
+def local_tokens(settings: Settings) -> LocalTokens:
+    """The embedded issuer."""
+    return LocalTokens(settings.data / "token-secret", SystemClock())
+
+
+def catalogue(settings: Settings) -> SqliteCatalogue:
+    """The embedded store's users and templates."""
+    return SqliteCatalogue(embedded_store(settings.data))
