@@ -15,10 +15,20 @@ from x402jobs.domain.errors import (
 from x402jobs.domain.execution import Execution, State
 from x402jobs.domain.listing import Listing
 from x402jobs.domain.networks import Network
-from x402jobs.domain.payment import Payment, PaymentRequirements
+from x402jobs.domain.payment import Authorization, Payment, PaymentRequirements
 from x402jobs.domain.prompt_template import Prompt
 from x402jobs.domain.secret import Secret
-from x402jobs.ports import Place, Refused, Settled, Unknown, Verified
+from x402jobs.ports import (
+    Canceled,
+    Place,
+    Refused,
+    Settled,
+    Transferred,
+    Unknown,
+    Unseen,
+    Unused,
+    Verified,
+)
 
 NOW = 1_800_000_000.0
 
@@ -134,6 +144,22 @@ class FakeFacilitator:
         if isinstance(self.settles, BaseException):
             raise self.settles
         return self.settles
+
+
+@dataclass
+class FakeChain:
+    """ports.Chain that shows one thing after the other, the last for ever. A look takes 1 s."""
+
+    clock: FakeClock
+    shows: list[Transferred | Canceled | Unused | Unseen] = field(default_factory=list)
+    looks: int = 0
+
+    def look(
+        self, signed: Authorization, network: Network, since: float
+    ) -> Transferred | Canceled | Unused | Unseen:
+        self.looks += 1
+        self.clock.advance(1)
+        return self.shows.pop(0) if len(self.shows) > 1 else self.shows[0]
 
 
 class PlainBox:

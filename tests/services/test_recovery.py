@@ -1,0 +1,268 @@
+"""Rows that nobody works on any more, over the real store."""
+
+import json
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+
+from tests.contract.conftest import HAIKU, SqliteStore, bought, earlier, walked
+from tests.fakes import FakeChain, FakeClock, FakeFacilitator, PlainBox
+from tests.services.test_paygate import PAYMENT
+from tests.services.test_settlement import BLIND, LOST, MOVED
+from x402jobs.domain.errors import StoreUnavailable
+from x402jobs.domain.execution import State
+from x402jobs.domain.networks import DEVELOPMENT, Networks
+from x402jobs.domain.payment import PaymentRequirements
+from x402jobs.ports import Canceled
+from x402jobs.services import caretaker
+from x402jobs.services.caretaker import Caretaker
+from x402jobs.services.left_rows import LeftRows
+from x402jobs.services.recovery import INTERRUPTED, PAUSE_SECONDS, Recovery
+from x402jobs.services.runs import Runs
+from x402jobs.services.settlement import Settlement
+from x402jobs.services.settlement import payment_place as place
+
+
+class Bench:
+    """Worker w2 over a store in which w1 has left a row."""
+
+    def __init__(self, store):
+        self.store, self.ledger, self.clock = store, store.ledger, FakeClock()
+        self.facilitator, self.left = FakeFacilitator(settles=LOST), LeftRows(self.clock)
+        self.chain = FakeChain(self.clock, [BLIND])
+        settlement = Settlement(
+            ledger=self.ledger,
+            facilitator=self.facilitator,
+            chain=self.chain,
+            box=PlainBox(),
+            clock=self.clock,
+            networks=Networks((DEVELOPMENT,)),
+            left=self.left,
+        )
+        self.recovery = Recovery(
+            ledger=self.ledger,
+            settlement=settlement,
+            left=self.left,
+            clock=self.clock,
+            worker="w2",
+        )
+
+    def settling(self):
+        """A row whose worker was killed while it asked for the money."""
+        claimed = walked(self.store)
+        asked = PaymentRequirements(DEVELOPMENT, 10_000, PAYMENT.pay_to)
+        sealed = PlainBox().seal(json.dumps(PAYMENT.as_json(asked)), place(claimed.id))
+        row = claimed.become(State.SETTLING)
+        self.ledger.swap(claimed, row, sealed_payment=sealed)
+        return row
+
+    @property
+    def row(self):
+        return earlier(self.store)
+
+
+@pytest.fixture
+def bench(tmp_path):
+    store = SqliteStore(tmp_path / "data")
+    store.ada = store.catalogue.add_user("ada")
+    store.catalogue.add_template(replace(HAIKU, owner_id=store.ada))
+    yield Bench(store)
+    store.close()
+
+
+def test_a_claim_is_released(bench):
+    walked(bench.store)
+    bench.store.unseen("w1", 16)
+
+    assert bench.recovery.round() == 1
+
+    assert (bench.row.state, bench.row.code, bench.row.attempt) == ("released", INTERRUPTED, 2)
+
+
+def test_a_paid_answer_that_broke_off_becomes_a_debt_with_its_receipt(bench):
+    walked(bench.store, State.SETTLING, State.SETTLED)
+    bench.store.unseen("w1", 16)
+
+    assert bench.recovery.round() == 1
+
+    assert (bench.row.state, bench.row.code) == (State.REFUND_DUE, INTERRUPTED)
+    assert (bench.row.receipt.transaction, bench.row.credit.reruns_left) == ("0x1", 3)
+
+
+def test_money_that_moved_unheard_becomes_a_debt(bench):
+    bench.settling()
+    bench.store.unseen("w1", 16)
+    bench.chain.shows = [MOVED]
+
+    assert bench.recovery.round() == 1
+
+    assert (bench.row.state, bench.row.transaction) == (State.REFUND_DUE, "0xchains")
+    assert bench.store.column(bench.row, "sealed_payment") is None
+
+
+def test_money_that_will_never_move_is_released(bench):
+    bench.settling()
+    bench.store.unseen("w1", 16)
+    bench.chain.shows = [Canceled()]
+
+    assert bench.recovery.round() == 1
+
+    assert bench.row.state is State.RELEASED
+
+
+def test_what_cannot_be_decided_stays_settling_and_is_looked_at_again(bench):
+    bench.settling()
+    bench.store.unseen("w1", 16)
+
+    assert bench.recovery.round() == 0
+    assert bench.row.state is State.SETTLING
+    looks = bench.chain.looks
+    bench.ledger.beat("w2")
+    assert (bench.recovery.round(), bench.chain.looks) == (0, looks), "not before a pause"
+
+    bench.clock.advance(PAUSE_SECONDS)
+    bench.chain.shows = [MOVED]
+
+    assert bench.recovery.round() == 1
+    assert bench.row.state is State.REFUND_DUE
+
+
+def test_a_row_of_ones_own_is_taken_up_once_it_is_left(bench):
+    row = walked(bench.store, State.SETTLING, State.SETTLED)
+    bench.ledger.beat("w1")
+    assert bench.recovery.round() == 0
+
+    bench.left.leave(row)
+
+    assert bench.recovery.round() == 1
+    assert bench.row.state is State.REFUND_DUE
+    assert bench.left.due() == {}
+
+
+def test_a_row_that_has_ended_meanwhile_is_forgotten(bench):
+    row = walked(bench.store, State.SETTLING, State.SETTLED)
+    bench.left.leave(row)
+    bench.ledger.swap(row, row.become(State.COMPLETED))
+
+    assert bench.recovery.round() == 0
+
+    assert bench.row.state is State.COMPLETED
+    assert bench.left.due() == {}
+
+
+def test_a_fault_nobody_foresaw_does_not_stop_the_other_rows(bench):
+    bench.settling()
+    other = bench.ledger.claim(bought(id="e2", claim_key="other"))
+    bench.store.unseen("w1", 16)
+    bench.facilitator.settles = RuntimeError("planted")
+    bench.chain.shows = [BLIND]
+
+    assert bench.recovery.round() == 1
+
+    assert bench.row.state is State.SETTLING
+    assert earlier(bench.store, other.claim_key).state is State.RELEASED
+
+
+# The caretaker
+
+
+@pytest.fixture
+def hurry(monkeypatch):
+    monkeypatch.setattr(caretaker, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(caretaker, "BEAT_SECONDS", 0.02)
+
+
+class RealTime:
+    now, monotonic = staticmethod(time.time), staticmethod(time.monotonic)
+
+
+@pytest.fixture
+def tended(bench, hurry):
+    """A caretaker at work; `alive` is what the server says of itself."""
+    runs = Runs(bench.ledger, PlainBox(), RealTime(), bench.left)
+    keeper = Caretaker(
+        ledger=bench.ledger, recovery=bench.recovery, runs=runs, clock=RealTime(), worker="w2"
+    )
+    bench.alive, bench.runs = True, runs
+    keeper.start(lambda: bench.alive, grace_seconds=caretaker.DRAIN_MARGIN_SECONDS)
+    yield bench
+    keeper.stop()
+    until = time.monotonic() + 5
+    while any(each.name.startswith("caretaker") for each in threading.enumerate()):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def eventually(condition):
+    until = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_a_worker_is_known_before_its_first_request(bench):
+    idle = Caretaker(
+        ledger=bench.ledger,
+        recovery=bench.recovery,
+        runs=Runs(bench.ledger, PlainBox(), RealTime(), bench.left),
+        clock=RealTime(),
+        worker="w2",
+    )
+
+    idle.start(lambda: True, 300)
+    idle.stop()
+
+    assert bench.ledger.purge(0.0) == 0
+    bench.store.unseen("w2", 90_000)
+    assert bench.ledger.purge(0.0) == 1
+
+
+def test_what_another_worker_leaves_is_found_beside_the_requests(tended):
+    walked(tended.store, State.SETTLING, State.SETTLED)
+    tended.store.unseen("w1", 16)
+
+    eventually(lambda: tended.row.state is State.REFUND_DUE)
+
+
+def test_a_beat_does_not_wait_for_a_recovery(tended, monkeypatch):
+    gate = threading.Event()
+    monkeypatch.setattr(tended.recovery, "round", lambda: gate.wait(5) and 0)
+    tended.store.unseen("w2", 100)
+
+    eventually(lambda: tended.ledger.take_over("w3", {}, 9) == [] and not is_unseen(tended.store))
+
+    gate.set()
+
+
+def is_unseen(store):
+    sql = "SELECT seen_at FROM x402_workers WHERE id = 'w2'"
+    return store.now() - store._ask(sql)[0][0] > 50
+
+
+def test_a_store_that_is_away_or_a_fault_does_not_end_it(tended, monkeypatch):
+    troubles = [StoreUnavailable(), RuntimeError("planted")] * 3
+    real = tended.ledger.beat
+
+    def beat(worker):
+        if troubles:
+            raise troubles.pop()
+        real(worker)
+
+    tended.store.unseen("w2", 100)
+    monkeypatch.setattr(tended.ledger, "beat", beat)
+
+    eventually(lambda: not troubles and not is_unseen(tended.store))
+
+
+def test_once_the_server_ends_nothing_new_is_taken_and_what_is_left_is_drained(tended):
+    drained = []
+    tended.runs.drain = lambda: drained.append(True)
+    tended.runs.check_open()
+
+    tended.alive = False
+
+    eventually(lambda: drained)
+    with pytest.raises(Exception, match="restarting"):
+        tended.runs.check_open()
