@@ -21,13 +21,10 @@ import json
 import math
 import select
 import socket
-import socketserver
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from http.client import responses
 from http.server import BaseHTTPRequestHandler
 from ipaddress import IPv4Address
@@ -43,6 +40,7 @@ from x402jobs.devkit.claude_reply import (
     refuse,
 )
 from x402jobs.devkit.claude_script import Script, ScriptError, read_scripts
+from x402jobs.devkit.loopback import Loopback
 
 __all__ = ["Call", "ClaudeServer", "ScriptError", "recorded_stream"]
 
@@ -77,12 +75,11 @@ class ClaudeServer:
         self._lock = threading.Lock()
         self._scripts: deque[Script] = deque()
         self._calls: list[Call] = []
-        self._listener: _Listener | None = None
+        self._listener: Loopback[ClaudeServer] | None = None
 
     def start(self) -> Self:
-        self._listener = _Listener(self._address, self)
-        self._address = (self._address[0], self._listener.server_address[1])
-        self._listener.start()
+        self._listener = Loopback(self._address, _Handler, self)
+        self._address = self._listener.start()
         return self
 
     def stop(self) -> None:
@@ -158,54 +155,10 @@ class ClaudeServer:
             call.update({"finishedAt": None, "hungUp": True, "hungUpAt": time.time()})
 
 
-class _Listener(socketserver.ThreadingTCPServer):
-    """A thread for each connection, all of which can be ended at once."""
-
-    allow_reuse_address = True
-    daemon_threads = False  # so that server_close() waits for them
-    request_queue_size = 1024
-
-    def __init__(self, address: tuple[str, int], claude: ClaudeServer) -> None:
-        self.claude = claude
-        self.stopping = False
-        self._open: set[socket.socket] = set()
-        self._lock = threading.Lock()
-        super().__init__(address, _Handler)
-        self._accepting = threading.Thread(target=self.serve_forever, args=(0.01,))
-
-    def start(self) -> None:
-        self._accepting.start()
-
-    def stop(self) -> None:
-        self.stopping = True
-        self.shutdown()
-        self._accepting.join()
-        with self._lock:
-            for connection in self._open:
-                with suppress(OSError):  # its reader was faster
-                    connection.shutdown(socket.SHUT_RDWR)
-        self.server_close()
-
-    def get_request(self) -> tuple[socket.socket, Any]:
-        connection, address = super().get_request()
-        with self._lock:
-            self._open.add(connection)
-        return connection, address
-
-    def close_request(self, request: Any) -> None:
-        with self._lock:
-            self._open.discard(request)
-        super().close_request(request)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exc_info()[1], ConnectionError):  # a reset between two requests
-            super().handle_error(request, client_address)
-
-
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    server: _Listener
+    server: Loopback[ClaudeServer]
 
     def do_POST(self) -> None:
         size = self.headers.get("content-length", "")
@@ -233,14 +186,14 @@ class _Handler(BaseHTTPRequestHandler):
             case "/v1/models":
                 self._answer(MODELS, None)
             case "/control":
-                self._send(json_reply(self.server.claude.calls))
+                self._send(json_reply(self.server.owner.calls))
             case _:
                 self._send(refuse(404, "Not found"))
 
     def do_DELETE(self) -> None:
         if self._path() != "/control":
             return self._send(refuse(404, "Not found"))
-        self.server.claude.forget()
+        self.server.owner.forget()
         return self._send(json_reply([]))
 
     def _path(self) -> str:
@@ -250,21 +203,21 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         scheme, _, bearer = headers.pop("authorization", "").partition(" ")
         key = headers.pop("x-api-key", "") or (bearer.strip() if scheme.lower() == "bearer" else "")
-        call, reply = self.server.claude.receive(path, body, key or None, headers)
+        call, reply = self.server.owner.receive(path, body, key or None, headers)
         self._send(reply, call)
 
     def _take_scripts(self, body: Any) -> None:
         try:
             if not isinstance(body, list):
                 raise ScriptError("scripts must be a JSON list")
-            self.server.claude.script(*body)
+            self.server.owner.script(*body)
         except ScriptError as error:
             return self._send(refuse(400, str(error)))
         return self._send(json_reply({"queued": len(body)}))
 
     def _send(self, reply: Reply, call: Call | None = None) -> None:
         """Play a reply, writing down in ``call`` how it ended."""
-        claude, writes = self.server.claude, list(_writes(reply))
+        claude, writes = self.server.owner, list(_writes(reply))
         self.close_connection |= reply.dropped
         try:
             for number, (pause, data) in enumerate(writes, start=1):
@@ -275,7 +228,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.connection.sendall(data)
         except OSError:
             self.close_connection = True
-            if call and not self.server.stopping:
+            if call and not self.server.stopping.is_set():
                 claude.hang_up(call)
 
     def log_message(self, format: str, *args: Any) -> None:

@@ -26,8 +26,6 @@ data directory, for trying FACILITATOR_URL on one machine.
 from __future__ import annotations
 
 import json
-import socket
-import socketserver
 import sys
 import threading
 from contextlib import suppress
@@ -41,6 +39,7 @@ from x402 import x402FacilitatorSync
 from x402.schemas import PaymentPayload, PaymentRequirements
 
 from x402jobs.devkit.development_ledger import DevelopmentLedger
+from x402jobs.devkit.loopback import Loopback
 
 DOORS = ("supported", "verify", "settle")
 
@@ -95,12 +94,11 @@ class FacilitatorServer:
         self._lock = threading.Lock()
         self._scripts: list[Script] = []
         self._calls: list[Call] = []
-        self._listener: _Listener | None = None
+        self._listener: Loopback[FacilitatorServer] | None = None
 
     def start(self) -> Self:
-        self._listener = _Listener(self._address, self)
-        self._address = (self._address[0], self._listener.server_address[1])
-        self._listener.start()
+        self._listener = Loopback(self._address, _Handler, self)
+        self._address = self._listener.start()
         return self
 
     def stop(self) -> None:
@@ -163,58 +161,14 @@ class FacilitatorServer:
         return answer
 
 
-class _Listener(socketserver.ThreadingTCPServer):
-    """A thread for each connection, all of which can be ended at once."""
-
-    allow_reuse_address = True
-    daemon_threads = False  # so that server_close() waits for them
-    request_queue_size = 256
-
-    def __init__(self, address: tuple[str, int], facilitator: FacilitatorServer) -> None:
-        self.facilitator = facilitator
-        self.stopping = threading.Event()
-        self._open: set[socket.socket] = set()
-        self._lock = threading.Lock()
-        super().__init__(address, _Handler)
-        self._accepting = threading.Thread(target=self.serve_forever, args=(0.01,))
-
-    def start(self) -> None:
-        self._accepting.start()
-
-    def stop(self) -> None:
-        self.stopping.set()
-        self.shutdown()
-        self._accepting.join()
-        with self._lock:
-            for connection in self._open:
-                with suppress(OSError):  # its reader was faster
-                    connection.shutdown(socket.SHUT_RDWR)
-        self.server_close()
-
-    def get_request(self) -> tuple[socket.socket, Any]:
-        connection, address = super().get_request()
-        with self._lock:
-            self._open.add(connection)
-        return connection, address
-
-    def close_request(self, request: Any) -> None:
-        with self._lock:
-            self._open.discard(request)
-        super().close_request(request)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exc_info()[1], ConnectionError):  # a reset between two requests
-            super().handle_error(request, client_address)
-
-
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    server: _Listener
+    server: Loopback[FacilitatorServer]
 
     def do_GET(self) -> None:
         if self.path == "/control":
-            return self._send(json.dumps(self.server.facilitator.calls).encode())
+            return self._send(json.dumps(self.server.owner.calls).encode())
         return self._play("supported", None) if self.path == "/supported" else self._refuse(404)
 
     def do_POST(self) -> None:
@@ -232,13 +186,13 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             if not isinstance(body, list):
                 raise ScriptError("scripts must be a JSON list")
-            self.server.facilitator.script(*body)
+            self.server.owner.script(*body)
         except ScriptError as error:
             return self._refuse(400, str(error))
         return self._send(json.dumps({"queued": len(body)}).encode())
 
     def _play(self, at: str, body: Any) -> None:
-        facilitator = self.server.facilitator
+        facilitator = self.server.owner
         try:
             call, script, answer = facilitator.receive(at, body)
         except (KeyError, TypeError, ValueError):  # not a payment, or not such requirements
