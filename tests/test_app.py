@@ -100,11 +100,23 @@ def test_what_is_not_there_is_told_in_json(shop: Shop, method, path, status, cod
 
     assert (reply.status_code, reply.json["code"]) == (status, code)
     assert set(reply.json) == {"error", "code", "requestId"}
+    assert reply.json["error"] in (
+        "There is nothing at this address.",
+        "There is no such template.",
+        "This method is not offered here.",
+    )
     assert reply.headers["Cache-Control"] == "no-store"
     if status == 405:
         allowed = set(reply.headers["Allow"].split(", "))
         assert {"GET", "HEAD", "OPTIONS"} <= allowed
         assert ("POST" in allowed) is (path == "/@ada/haiku")
+
+
+@pytest.mark.parametrize("credential", [{}, {"Authorization": "Bearer torn"}])
+def test_who_has_to_sign_in_is_told_how(shop: Shop, credential):
+    reply = shop.client.get("/auth/me", headers=credential)
+
+    assert (reply.status_code, reply.headers["WWW-Authenticate"]) == (401, "Bearer")
 
 
 def test_a_bug_of_ours_is_told_in_json_with_a_neutral_sentence(shop: Shop, monkeypatch, capfd):

@@ -9,11 +9,21 @@ from flask import Flask, Response, g, jsonify, request
 from werkzeug.exceptions import HTTPException
 
 from x402jobs.blueprints.payment_headers import payment_required, payment_response
-from x402jobs.domain.errors import PaymentRequired, X402JobsError
+from x402jobs.domain.errors import (
+    InvalidRequest,
+    NotFound,
+    PayloadTooLarge,
+    PaymentRequired,
+    X402JobsError,
+)
 
 log = structlog.get_logger(__name__)
 
-HTTP_CODES = {404: "NOT_FOUND", 413: "PAYLOAD_TOO_LARGE"}
+ROUTING: dict[int, X402JobsError] = {
+    404: NotFound(),
+    405: InvalidRequest("This method is not offered here."),
+    413: PayloadTooLarge(),
+}
 MAX_RETRY_AFTER_SECONDS = 3600
 
 
@@ -55,6 +65,8 @@ def say(error: X402JobsError) -> Response:
     response.status_code = error.status
     response.headers.update(headers)
     response.headers["Cache-Control"] = "no-store"
+    if error.status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
     if error.retry_after is not None:
         wait = min(max(1, math.ceil(error.retry_after)), MAX_RETRY_AFTER_SECONDS)
         response.headers["Retry-After"] = str(wait)
@@ -72,18 +84,13 @@ def _quote(error: PaymentRequired) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def _say_http(error: HTTPException) -> Response:
-    """Routing's own errors, in our shape."""
+    """Routing's own errors, in our shape and words."""
     status = error.code or 500
-    body = {
-        "error": error.description or error.name,
-        "code": HTTP_CODES.get(status, "INVALID_REQUEST" if status < 500 else "UNKNOWN"),
-        "requestId": g.request_id,
-    }
-    response = jsonify(body)
+    ours = ROUTING.get(status) or (InvalidRequest() if status < 500 else X402JobsError())
+    response = say(ours)
     response.status_code = status
-    if error.code == 405:
+    if status == 405:
         response.headers["Allow"] = dict(error.get_headers(request.environ)).get("Allow", "")
-    response.headers["Cache-Control"] = "no-store"
     return response
 
 
