@@ -41,7 +41,7 @@ def test_data_lines_arrive_one_by_one_as_claude_writes_them(server: Server) -> N
     lines, while_writing = [], 0
     for at, line in curl(
         server.url + server.path,
-        *("--json", '{"topic":"rain"}'),
+        *("--data", '{"topic":"rain"}'),
         *("--header", ": ".join(header)),
     ):
         lines.append((at, line))
@@ -88,3 +88,15 @@ def test_the_whole_answer_comes_without_any_option_but_the_payment(server: Serve
 
     assert printed.count('"type":"done"') == 1
     assert printed.endswith("}\n\n")
+
+
+def test_curls_json_option_asks_for_one_json_reply(server: Server) -> None:
+    """It sends `Accept: application/json`, and nothing that admits a stream."""
+    server.claude.script({"text": WORDS})
+    (header,) = server.payment().items()
+
+    (printed,) = curl(
+        server.url + server.path, "--json", '{"topic":"rain"}', "-H", ": ".join(header)
+    )
+
+    assert json.loads(printed[1])["response"] == WORDS
