@@ -19,7 +19,7 @@ from x402jobs.ports import Canceled
 from x402jobs.services import caretaker
 from x402jobs.services.caretaker import Caretaker
 from x402jobs.services.left_rows import LeftRows
-from x402jobs.services.recovery import INTERRUPTED, PAUSE_SECONDS, Recovery
+from x402jobs.services.recovery import INTERRUPTED, LONGEST_PAUSE_SECONDS, Recovery
 from x402jobs.services.runs import Runs
 from x402jobs.services.settlement import Settlement
 from x402jobs.services.settlement import payment_place as place
@@ -122,7 +122,7 @@ def test_what_cannot_be_decided_stays_settling_and_is_looked_at_again(bench):
     bench.ledger.beat("w2")
     assert (bench.recovery.round(), bench.chain.looks) == (0, looks), "not before a pause"
 
-    bench.clock.advance(PAUSE_SECONDS)
+    bench.clock.advance(LONGEST_PAUSE_SECONDS)  # the row is as old as can be
     bench.chain.shows = [MOVED]
 
     assert bench.recovery.round() == 1

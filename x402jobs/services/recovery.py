@@ -9,8 +9,8 @@ from x402jobs.services.left_rows import LeftRows
 from x402jobs.services.settlement import Settlement
 
 ROWS_AT_ONCE = 50
-PAUSE_SECONDS = 5.0
-"""Between two looks at a row that could not be decided."""
+PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 5.0, 300.0
+"""Between two looks at a row that could not be decided: a tenth of its age, within these."""
 INTERRUPTED = Truncated.code
 """How a row ends whose worker did not live to end it."""
 
@@ -60,7 +60,8 @@ class Recovery:
             log.error("row_not_decided", execution_id=row.id, exception_type=type(error).__name__)
             ended = None
         if ended is None:
-            self._left.leave(row, PAUSE_SECONDS)
+            age = self._clock.now() - row.created_at
+            self._left.leave(row, min(max(PAUSE_SECONDS, age / 10), LONGEST_PAUSE_SECONDS))
             return False
         log.warning("row_decided", execution_id=row.id, state=ended.state, code=ended.code)
         return True
