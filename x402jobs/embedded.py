@@ -7,8 +7,16 @@ from x402jobs.adapters.clock import SystemClock
 from x402jobs.adapters.key_ring import KeyRing, KeyRingFile
 from x402jobs.adapters.origin_cipher import OriginCipher
 from x402jobs.adapters.secret_box import RingSecretBox
-from x402jobs.adapters.sqlite import SqliteCatalogue, SqliteSealed, embedded_store
+from x402jobs.adapters.sqlite import (
+    SqliteAudit,
+    SqliteCatalogue,
+    SqliteLedger,
+    SqliteSealed,
+    embedded_store,
+)
 from x402jobs.adapters.tokens import LocalTokens
+from x402jobs.ports import Transfers
+from x402jobs.services.audit import Audit
 from x402jobs.services.integrations import claude_key_place
 from x402jobs.services.rotation import Rotation
 from x402jobs.services.runs import answer_place
@@ -48,6 +56,19 @@ def rotation(settings: Settings) -> Rotation:
         SqliteSealed(embedded_store(settings.data)),
         secret_box(settings),
         (claude_key_place, prompt_place, payment_place, answer_place),
+    )
+
+
+def audit(settings: Settings, play_money: Transfers | None = None) -> Audit:
+    """The ledger of the embedded store; wiring knows its play money."""
+    database = embedded_store(settings.data)
+    return Audit(
+        SqliteAudit(database),
+        SqliteLedger(database),
+        SystemClock(),
+        opening_seconds=settings.first_content_seconds,
+        run_seconds=settings.total_seconds,
+        play_money=play_money,
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from x402jobs.domain.execution import Execution
+from x402jobs.domain.execution import Execution, State
 from x402jobs.domain.listing import ClaudeConfig, Listing, StoredTemplate
 from x402jobs.domain.networks import Network
 from x402jobs.domain.page import Page
@@ -111,8 +111,91 @@ class Ledger(Protocol):
         """The runs of a template, or those an account has asked for, newest first."""
         ...
 
+    def execution(self, execution_id: str) -> tuple[Execution, str] | None:
+        """One execution, and the id of its template's creator; a deleted template still has one."""
+        ...
+
     def sealed_answer(self, execution: Execution) -> str | None:
         """The answer of a completed execution, or None when it was not kept this long."""
+        ...
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An execution, and whose template it ran: creator and slug, deleted or not."""
+
+    execution: Execution
+    username: str | None
+    slug: str | None
+
+
+@dataclass(frozen=True)
+class Findings:
+    """How many executions there are, and by invariant the ids of the rows that break it."""
+
+    executions: int
+    broken: Mapping[str, Sequence[str]]
+
+
+class LedgerAudit(Protocol):
+    """The ledger as a whole, for its operator. Changes nothing, and opens nothing sealed."""
+
+    def findings(self, opening_seconds: float, run_seconds: float) -> Findings:
+        """Look at every row for every name of `INVARIANTS`; all of it as of one moment.
+
+        The limits are how long a claim may take to open and how long a run may take. Times are
+        judged by the database's clock. Does not rely on the store's own constraints.
+        """
+        ...
+
+    def paid_on(self, network: str) -> Sequence[Execution]:
+        """Every paid row of a network that is in a state we know, oldest first."""
+        ...
+
+    def payouts(self) -> Sequence[str]:
+        """The payout addresses of all creators, lower-case."""
+        ...
+
+    def entries(
+        self, limit: int, *, state: State | None = None, template: tuple[str, str] | None = None
+    ) -> Page[Entry]:
+        """The executions, newest first: all, or those in a state, or of a creator's slug.
+
+        A slug that several templates have had one after the other stands for all of them.
+        """
+        ...
+
+    def entry(self, execution_id: str) -> Entry | None:
+        """One execution."""
+        ...
+
+    def has_template(self, username: str, slug: str) -> bool:
+        """Whether there is a template of this creator's and slug, a deleted one included."""
+        ...
+
+
+class Transfer(Protocol):
+    """One line of the development ledger: `value` in micro-dollars, `at` in unix seconds."""
+
+    @property
+    def transaction(self) -> str: ...
+    @property
+    def payer(self) -> str: ...
+    @property
+    def payee(self) -> str: ...
+    @property
+    def value(self) -> int: ...
+    @property
+    def nonce(self) -> str: ...
+    @property
+    def at(self) -> float: ...
+
+
+class Transfers(Protocol):
+    """All the money that moves, where it is play money."""
+
+    def transfers(self) -> Sequence[Transfer]:
+        """Every transfer, oldest first. `at` is later than the row that caused it."""
         ...
 
 
@@ -123,7 +206,8 @@ class Catalogue(Protocol):
         """Everything a call needs to know, in one request to the database.
 
         Usernames match case-insensitively; only active templates are found. The earlier execution
-        is looked up by claim key alone, whatever became of the template.
+        is looked up by claim key alone, whatever became of the template; where it is a debt, its
+        own template comes along, by id.
         """
         ...
 
@@ -239,6 +323,13 @@ class SecretBox(Protocol):
 
     def sign(self, text: str) -> str:
         """A token that proves we said `text`; the same for the same text and primary key."""
+        ...
+
+    def is_signed(self, text: str, token: str) -> bool:
+        """Whether `sign` made this token of this text, under any key there is.
+
+        How long it takes does not tell how much of it was right.
+        """
         ...
 
 

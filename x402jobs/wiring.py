@@ -4,6 +4,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from x402jobs import embedded
 from x402jobs.adapters import claude
 from x402jobs.adapters.chain import RpcChain
 from x402jobs.adapters.clock import SystemClock
@@ -16,7 +17,9 @@ from x402jobs.domain.networks import DEVELOPMENT, Networks
 from x402jobs.embedded import local_tokens, secret_box
 from x402jobs.ports import Chain, Closable, Facilitator
 from x402jobs.services import Services
+from x402jobs.services.access import Access
 from x402jobs.services.agentic import Agentic
+from x402jobs.services.audit import Audit
 from x402jobs.services.books import Books
 from x402jobs.services.caretaker import Caretaker
 from x402jobs.services.iam import Iam
@@ -86,6 +89,7 @@ def build_services(settings: Settings, money: Money | None = None) -> Services:
         paygate=paygate,
         agentic=Agentic(model, Models(claude.retirements(), SUCCESSORS), clock),
         runs=runs,
+        access=Access(ledger, runs, money.facilitator, money.networks),
         caretaker=Caretaker(
             ledger=ledger, recovery=recovery, runs=runs, clock=clock, worker=worker
         ),
@@ -113,3 +117,9 @@ def money_of(settings: Settings) -> Money:
 def development_ledger(data: Path) -> DevelopmentLedger:
     """The play money of this data directory."""
     return DevelopmentLedger(data / "development-ledger.sqlite3")
+
+
+def audit(settings: Settings) -> Audit:
+    """The ledger of the embedded store, and the play money where all the money is that."""
+    play_money = None if settings.facilitator_url else development_ledger(settings.data)
+    return embedded.audit(settings, play_money)

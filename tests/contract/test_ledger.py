@@ -22,6 +22,7 @@ FULL = bought(
     amount=2**53 + 1,
     transaction="0x" + "ab" * 32,
     log_index=2**31,
+    refund_transaction="0x" + "cd" * 32,
     reruns=3,
     model="claude-ünïcode-🌧",
     usage={"input_tokens": 12, "nested": {"é": [1, 2.5, None, True, "🌧"]}},

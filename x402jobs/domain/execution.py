@@ -52,7 +52,7 @@ class Execution:
     `amount` is in micro-USDC, times are unix seconds. `attempt` is the fence: it grows whenever
     anybody takes the row, and every step is a compare-and-swap on (id, attempt, state).
     `claim_key` is None unless the run is paid; `caller_id` is the account that was signed in, if
-    any. `created_at` is when the request arrived.
+    any. `created_at` is when the request arrived, `refund_transaction` where a debt was paid out.
     """
 
     id: str
@@ -72,6 +72,7 @@ class Execution:
     valid_before: int | None = None
     transaction: str | None = None
     log_index: int | None = None
+    refund_transaction: str | None = None
     reruns: int = 0
     model: str | None = None
     usage: Mapping[str, object] | None = None
@@ -109,6 +110,10 @@ class Execution:
             worker=worker,
             created_at=now,
         )
+
+    def refund(self, transaction: str) -> "Execution":
+        """A debt paid out by hand: the same payment buys nothing any more."""
+        return self.become(State.REFUNDED, refund_transaction=transaction)
 
     @property
     def receipt(self) -> Receipt | None:

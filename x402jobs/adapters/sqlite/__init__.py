@@ -3,6 +3,7 @@
 from importlib import resources
 from pathlib import Path
 
+from x402jobs.adapters.sqlite.audit import SqliteAudit
 from x402jobs.adapters.sqlite.catalogue import SqliteCatalogue
 from x402jobs.adapters.sqlite.database import Database
 from x402jobs.adapters.sqlite.keys import SqliteKeys
@@ -11,6 +12,7 @@ from x402jobs.adapters.sqlite.sealed import SqliteSealed
 
 __all__ = [
     "Database",
+    "SqliteAudit",
     "SqliteCatalogue",
     "SqliteKeys",
     "SqliteLedger",

@@ -11,29 +11,34 @@ from x402jobs.domain.errors import SlugTaken, Stale
 from x402jobs.domain.listing import Listing, StoredTemplate
 from x402jobs.domain.page import Page
 
+_COLUMNS = (
+    "id", "version", "registered_by", "slug", "name", "description", "price_usdc", "network",
+    "is_active", "pt_system_prompt", "pt_parameters", "pt_model", "pt_max_tokens",
+    "pt_allows_user_message", "created_at", "updated_at",
+)  # fmt: skip
 _EARLIER = ", ".join(f'e."{name}" AS "earlier_{name}"' for name in COLUMNS)
+_OWED = ", ".join(f'o."{name}" AS "owed_{name}"' for name in _COLUMNS)
 
 # The one-row `asked` stands first, so that a known payment is found whatever became of the rest.
 _LISTING = f"""
     WITH asked (username, slug, claim_key) AS (SELECT ?, ?, ?)
-    SELECT r.*, p.username, k.api_key_encrypted, w.base_address, {_EARLIER}
+    SELECT r.*, p.username, k.api_key_encrypted, w.base_address, {_EARLIER},
+        {_OWED}, q.username AS owed_username, j.api_key_encrypted AS owed_key
     FROM asked
     LEFT JOIN profiles p ON p.username = asked.username
     LEFT JOIN x402_resources r
         ON r.registered_by = p.id AND r.slug = asked.slug AND r.is_active
     LEFT JOIN x402_user_claude_configs k ON k.user_id = p.id AND k.is_enabled
     LEFT JOIN x402_payout_addresses w ON w.user_id = p.id
-    LEFT JOIN x402_executions e ON e.claim_key = asked.claim_key"""
+    LEFT JOIN x402_executions e ON e.claim_key = asked.claim_key
+    LEFT JOIN x402_resources o ON o.id = e.template_id AND e.state = 'refund_due'
+    LEFT JOIN profiles q ON q.id = o.registered_by
+    LEFT JOIN x402_user_claude_configs j ON j.user_id = q.id AND j.is_enabled"""
 
 _TEMPLATE = """
     SELECT r.*, p.username FROM x402_resources r JOIN profiles p ON p.id = r.registered_by
     WHERE r.deleted_at IS NULL AND """
 
-_COLUMNS = (
-    "id", "version", "registered_by", "slug", "name", "description", "price_usdc", "network",
-    "is_active", "pt_system_prompt", "pt_parameters", "pt_model", "pt_max_tokens",
-    "pt_allows_user_message", "created_at", "updated_at",
-)  # fmt: skip
 _ADD = f"""INSERT INTO x402_resources ({", ".join(_COLUMNS)})
     VALUES ({", ".join(f":{name}" for name in _COLUMNS)})"""
 _REPLACE = f"""UPDATE x402_resources SET {", ".join(f"{name} = :{name}" for name in _COLUMNS)}
@@ -53,6 +58,8 @@ class SqliteCatalogue:
             sealed_key=row["api_key_encrypted"],
             pay_to=row["base_address"],
             earlier=to_execution(row, "earlier_") if row["earlier_id"] is not None else None,
+            owed=_to_template(row, "owed_") if row["owed_id"] is not None else None,
+            owed_key=row["owed_key"],
         )
 
     def add_user(self, username: str) -> str:
@@ -166,23 +173,24 @@ def _to_row(template: StoredTemplate) -> dict[str, object]:
     }
 
 
-def _to_template(row: sqlite3.Row) -> StoredTemplate:
+def _to_template(row: sqlite3.Row, prefix: str = "") -> StoredTemplate:
+    """The template a row holds, its columns named with the prefix."""
     return StoredTemplate(
-        id=row["id"],
-        version=row["version"],
-        owner_id=row["registered_by"],
-        username=row["username"],
-        slug=row["slug"],
-        name=row["name"],
-        description=row["description"],
-        price=row["price_usdc"],
-        sealed_prompt=row["pt_system_prompt"],
-        parameters=row["pt_parameters"],
-        model=row["pt_model"],
-        max_tokens=row["pt_max_tokens"],
-        allows_user_message=bool(row["pt_allows_user_message"]),
-        network=row["network"],
-        created_at=row["created_at"],
-        updated_at=row["updated_at"],
-        is_active=bool(row["is_active"]),
+        id=row[prefix + "id"],
+        version=row[prefix + "version"],
+        owner_id=row[prefix + "registered_by"],
+        username=row[prefix + "username"],
+        slug=row[prefix + "slug"],
+        name=row[prefix + "name"],
+        description=row[prefix + "description"],
+        price=row[prefix + "price_usdc"],
+        sealed_prompt=row[prefix + "pt_system_prompt"],
+        parameters=row[prefix + "pt_parameters"],
+        model=row[prefix + "pt_model"],
+        max_tokens=row[prefix + "pt_max_tokens"],
+        allows_user_message=bool(row[prefix + "pt_allows_user_message"]),
+        network=row[prefix + "network"],
+        created_at=row[prefix + "created_at"],
+        updated_at=row[prefix + "updated_at"],
+        is_active=bool(row[prefix + "is_active"]),
     )

@@ -43,7 +43,7 @@ _TAKE_OVER = f"""UPDATE x402_executions SET worker = :worker, attempt = attempt 
         LEFT JOIN json_each(:left) l ON l.key = e.id
         WHERE e.state IN ('claimed', 'settling', 'settled') AND (
             l.value = e.attempt
-            OR coalesce(w.seen_at, e.created_at) < {_CLOCK} - {UNSEEN_SECONDS}
+            OR coalesce(w.seen_at, e.created_at) < {_CLOCK} - :unseen
         )
         ORDER BY e.created_at LIMIT :limit
     )
@@ -57,6 +57,8 @@ _PURGE = (
         AND valid_before < :yesterday""",
     f"DELETE FROM x402_workers WHERE seen_at < {_CLOCK} - 86400",
 )
+_EXECUTION = """SELECT e.*, r.registered_by FROM x402_executions e
+    JOIN x402_resources r ON r.id = e.template_id WHERE e.id = ?"""
 # What ended `released` was not sold: a paid one cost nothing, an unpaid one failed.
 _SALES = """
     SELECT template_id,
@@ -128,7 +130,12 @@ class SqliteLedger:
     def take_over(
         self, worker: str, left: Mapping[str, int], limit: int
     ) -> list[tuple[Execution, str | None]]:
-        values = {"worker": worker, "left": json.dumps(dict(left)), "limit": limit}
+        values = {
+            "worker": worker,
+            "left": json.dumps(dict(left)),
+            "limit": limit,
+            "unseen": UNSEEN_SECONDS,
+        }
         with self._database.write() as connection:
             rows = connection.execute(_TAKE_OVER, values).fetchall()
         return [(to_execution(row), row["sealed_payment"]) for row in rows]
@@ -164,6 +171,10 @@ class SqliteLedger:
             ).fetchall()
         shown = [to_execution(row) for row in rows if row["id"] is not None]
         return Page(shown, rows[0]["total"], limit, offset)
+
+    def execution(self, execution_id: str) -> tuple[Execution, str] | None:
+        rows = self._database.read(_EXECUTION, execution_id)
+        return (to_execution(rows[0]), rows[0]["registered_by"]) if rows else None
 
     def sealed_answer(self, execution: Execution) -> str | None:
         rows = self._database.read(

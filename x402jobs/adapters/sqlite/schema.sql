@@ -64,6 +64,8 @@ CREATE TABLE x402_executions (
     "transaction" TEXT,
     -- Where in the transaction the transfer is, when a chain has told.
     log_index INTEGER,
+    -- Where a debt was paid out, as its operator has told.
+    refund_transaction TEXT,
     reruns INTEGER NOT NULL DEFAULT 0 CHECK (reruns BETWEEN 0 AND 3),
     model TEXT,
     usage TEXT,

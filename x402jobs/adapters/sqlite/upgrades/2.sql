@@ -41,6 +41,7 @@ CREATE UNIQUE INDEX x402_resources_slug ON x402_resources (registered_by, slug)
 
 ALTER TABLE x402_executions ADD COLUMN caller_id TEXT;
 ALTER TABLE x402_executions ADD COLUMN log_index INTEGER;
+ALTER TABLE x402_executions ADD COLUMN refund_transaction TEXT;
 CREATE UNIQUE INDEX x402_executions_transfer
     ON x402_executions (network, "transaction", log_index) WHERE log_index IS NOT NULL;
 CREATE INDEX x402_executions_open ON x402_executions (worker)

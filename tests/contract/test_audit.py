@@ -1,0 +1,495 @@
+"""Every invariant of the ledger speaks when it is broken, and only then, whatever the store."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from x402jobs.adapters.clock import SystemClock
+from x402jobs.adapters.sqlite import SqliteAudit, SqliteLedger
+from x402jobs.devkit.development_ledger import DevelopmentLedger
+from x402jobs.domain.errors import NotFound
+from x402jobs.domain.execution import Execution, Kind, State
+from x402jobs.domain.invariants import INVARIANTS, PLAY_MONEY
+from x402jobs.domain.payment import Authorization
+from x402jobs.ports import Entry, LedgerAudit, Transfer, Transfers
+from x402jobs.services.audit import Audit
+
+from .conftest import HAIKU, SqliteStore, Store, bought
+
+OPENING, RUN = 30.0, 600.0
+DAY = 86400
+PAY_TO = "0x" + "ad" * 20
+PAYERS = {state: f"0x{number:040x}" for number, state in enumerate(State, start=1)}
+NONCE = "0x" + "01" * 32
+STEPS = {
+    State.CLAIMED: (),
+    State.SETTLING: (State.SETTLING,),
+    State.SETTLED: (State.SETTLING, State.SETTLED),
+    State.COMPLETED: (State.SETTLING, State.SETTLED, State.COMPLETED),
+    State.REFUND_DUE: (State.SETTLING, State.SETTLED, State.REFUND_DUE),
+    State.REFUNDED: (State.SETTLING, State.SETTLED, State.REFUND_DUE, State.REFUNDED),
+    State.RELEASED: (State.SETTLING, State.RELEASED),
+}
+WHOLE = {"model": "claude", "usage": {"output_tokens": 3}, "stop_reason": "end_turn"}
+
+
+class Planting(SqliteStore):
+    """The embedded store, and a hand that writes into it past all of its constraints."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.audit: LedgerAudit = SqliteAudit(self.database)
+
+    def plant(self, script: str) -> None:
+        with closing(sqlite3.connect(self.data / "x402jobs.sqlite3")) as connection:
+            connection.executescript(
+                f"PRAGMA foreign_keys = OFF; PRAGMA ignore_check_constraints = ON; {script}"
+            )
+
+    def unstrict(self, table: str) -> None:
+        """As a table comes back from a dump made by a tool that knows no STRICT."""
+        with closing(sqlite3.connect(self.data / "x402jobs.sqlite3")) as connection:
+            connection.executescript(f"""
+                PRAGMA writable_schema = ON;
+                UPDATE sqlite_master SET sql = replace(sql, ') STRICT', ')')
+                    WHERE name = '{table}';
+                PRAGMA writable_schema = RESET;""")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Planting]:
+    store = Planting(tmp_path / "data")
+    store.ada = store.catalogue.add_user("ada")
+    store.catalogue.add_template(replace(HAIKU, owner_id=store.ada))
+    store.keys.put_pay_to(store.ada, PAY_TO.upper().replace("X", "x"))
+    store.ledger.beat("w1")
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def play_money(tmp_path: Path) -> Iterator[DevelopmentLedger]:
+    ledger = DevelopmentLedger(tmp_path / "play.sqlite3")
+    yield ledger
+    ledger.close()
+
+
+def sold(store: Store, play_money: DevelopmentLedger, state: State, **changes: Any) -> Execution:
+    """A paid row that has come to this state in good order, its money moved if it has."""
+    now, payer = store.now(), PAYERS[state]
+    row = store.ledger.claim(
+        bought(
+            id=f"the {state} one",
+            claim_key=f"eip3009:eip155:31337:0xd0:{payer}:{NONCE}",
+            payer=payer,
+            created_at=now - 5,
+            valid_before=int(now) + 115,
+            **changes,
+        )
+    )
+    assert row is not None
+    for step in STEPS[state]:
+        facts: dict[str, Any] = {}
+        if step is State.SETTLED:
+            signed = Authorization(payer, PAY_TO, row.amount, 0, int(now) + 115, NONCE)
+            transaction = play_money.move(signed)
+            facts = {"transaction": transaction, "log_index": 0, "settled_at": now - 3}
+        if step in (State.COMPLETED, State.REFUND_DUE, State.RELEASED):
+            facts = {"ended_at": now - 1} | (WHOLE if step is State.COMPLETED else {})
+        if step is State.REFUNDED:
+            facts = {"refund_transaction": "0x" + "cd" * 32}
+        after = row.become(step, **facts)
+        kept = {State.SETTLING: "sealed_payment", State.COMPLETED: "sealed_answer"}
+        store.ledger.swap(row, after, **({kept[step]: "sealed"} if step in kept else {}))
+        row = after
+    return row
+
+
+@pytest.fixture
+def shop(store: Planting, play_money: DevelopmentLedger) -> Planting:
+    """One row in each state, a free one, a test of the owner's, and a claim taken up again."""
+    for state in State:
+        sold(store, play_money, state)
+    store.ledger.take_over("w1", {"the claimed one": 1}, 1)
+    for kind in (Kind.FREE, Kind.OWNER_TEST):
+        unpaid: dict[str, Any] = {"claim_key": None, "payer": None, "network": None, "amount": 0}
+        row = bought(id=f"the {kind} one", kind=kind, state=State.COMPLETED, **unpaid)
+        store.ledger.record(replace(row, ended_at=store.now(), **WHOLE))
+    return store
+
+
+def broken(store: Planting) -> dict[str, list[str]]:
+    """What does not hold, and where."""
+    found = store.audit.findings(OPENING, RUN).broken
+    return {name: list(rows) for name, rows in found.items() if rows}
+
+
+def audit(store: Planting, play_money: Transfers | None) -> Audit:
+    return Audit(
+        store.audit,
+        SqliteLedger(store.database),
+        SystemClock(),
+        opening_seconds=OPENING,
+        run_seconds=RUN,
+        play_money=play_money,
+    )
+
+
+def test_a_ledger_in_good_order_breaks_nothing(
+    shop: Planting, play_money: DevelopmentLedger
+) -> None:
+    report = audit(shop, play_money).check()
+
+    assert report.broken == []
+    assert (report.executions, report.invariants) == (9, len(INVARIANTS) + len(PLAY_MONEY))
+
+
+def test_an_empty_ledger_breaks_nothing(store: Planting) -> None:
+    found = store.audit.findings(OPENING, RUN)
+
+    assert (found.executions, [rows for rows in found.broken.values() if rows]) == (0, [])
+    assert found.broken.keys() == INVARIANTS.keys()
+
+
+def of(state: str, change: str) -> str:
+    return f"UPDATE x402_executions SET {change} WHERE id = 'the {state} one';"
+
+
+NOW = "unixepoch()"
+PLANTED = [
+    ("words_known", of("claimed", "state = 'pending'"), ["the claimed one"]),
+    ("words_known", of("free", "kind = 'gift'"), ["the free one"]),
+    (
+        "one_row_per_claim",
+        of("claimed", f"claim_key = 'EIP3009:eip155:31337:0xd0:{PAYERS[State.SETTLED]}:{NONCE}'"),
+        ["the claimed one", "the settled one"],
+    ),
+    (
+        "one_row_per_transfer",
+        """DROP INDEX x402_executions_transfer;
+        UPDATE x402_executions SET "transaction" = (
+            SELECT "transaction" FROM x402_executions WHERE id = 'the settled one'
+        ) WHERE id = 'the completed one';""",
+        ["the completed one", "the settled one"],
+    ),
+    (
+        "one_row_per_transfer",
+        """UPDATE x402_executions SET log_index = NULL, "transaction" = '0xAb'
+        WHERE id = 'the settled one';
+        UPDATE x402_executions SET log_index = NULL, "transaction" = '0xaB'
+        WHERE id = 'the refund_due one';""",
+        ["the refund_due one", "the settled one"],
+    ),
+    ("paid_has_claim", of("settled", "claim_key = NULL"), ["the settled one"]),
+    ("paid_has_claim", of("completed", "payer = NULL"), ["the completed one"]),
+    ("paid_has_claim", of("refunded", "network = NULL"), ["the refunded one"]),
+    ("paid_has_transfer", of("settled", '"transaction" = NULL'), ["the settled one"]),
+    ("paid_has_transfer", of("completed", '"transaction" = NULL'), ["the completed one"]),
+    ("paid_has_transfer", of("refund_due", "settled_at = NULL"), ["the refund_due one"]),
+    ("paid_has_transfer", of("refunded", "amount = 0"), ["the refunded one"]),
+    ("unpaid_moves_nothing", of("free", "\"transaction\" = '0x1'"), ["the free one"]),
+    ("unpaid_moves_nothing", of("free", "claim_key = 'c'"), ["the free one"]),
+    ("unpaid_moves_nothing", of("owner_test", "amount = 1"), ["the owner_test one"]),
+    (
+        "unpaid_moves_nothing",
+        of("free", f"state = 'settled', created_at = {NOW}"),
+        ["the free one"],
+    ),
+    (
+        "claimed_ends",
+        of("claimed", f"worker = 'gone', created_at = {NOW} - 152"),
+        ["the claimed one"],
+    ),
+    (
+        "claimed_ends",
+        f"INSERT INTO x402_workers VALUES ('late', {NOW} - 20);"
+        + of("claimed", f"worker = 'late', created_at = {NOW} - 152"),
+        ["the claimed one"],
+    ),
+    ("settling_ends", of("settling", f"valid_before = {NOW} - 122"), ["the settling one"]),
+    (
+        "settled_ends",
+        of("settled", f"created_at = {NOW} - 730, settled_at = {NOW} - 722"),
+        ["the settled one"],
+    ),
+    ("settling_has_payment", of("settling", "sealed_payment = NULL"), ["the settling one"]),
+    *(
+        ("payment_erased", of(state, "sealed_payment = 'sealed'"), [f"the {state} one"])
+        for state in ("claimed", "completed", "refund_due", "refunded", "released")
+    ),
+    ("answer_kept", "DELETE FROM x402_answers;", ["the completed one"]),
+    *(
+        (
+            "answer_was_bought",
+            f"INSERT INTO x402_answers VALUES ('{whose}', 'sealed');",
+            [whose],
+        )
+        for whose in ("the settled one", "the refund_due one", "the free one", "nobody")
+    ),
+    *(
+        ("completed_is_whole", of(state, f"{column} = NULL"), [f"the {state} one"])
+        for state in ("completed", "free")
+        for column in ("model", "usage", "stop_reason", "ended_at")
+    ),
+    ("reruns_in_range", of("refund_due", "reruns = 4, attempt = 5"), ["the refund_due one"]),
+    ("reruns_in_range", of("refund_due", "reruns = -1"), ["the refund_due one"]),
+    ("attempts_count_reruns", of("refund_due", "reruns = 1"), ["the refund_due one"]),
+    ("attempts_count_reruns", of("claimed", "attempt = 0"), ["the claimed one"]),
+    ("released_unpaid", of("released", "\"transaction\" = '0x1'"), ["the released one"]),
+    ("refund_noted", of("refunded", "refund_transaction = NULL"), ["the refunded one"]),
+    ("refund_noted", of("completed", "refund_transaction = '0x1'"), ["the completed one"]),
+    ("refund_noted", of("refund_due", "refund_transaction = '0x1'"), ["the refund_due one"]),
+    ("money_is_integer", of("settled", "amount = 0.01"), ["the settled one"]),
+    ("money_is_integer", of("claimed", "amount = 'ten'"), ["the claimed one"]),
+    ("money_is_integer", of("released", "amount = -1"), ["the released one"]),
+    ("money_is_integer", "UPDATE x402_resources SET price_usdc = 0.5;", ["t1"]),
+    ("money_is_integer", "UPDATE x402_resources SET price_usdc = -1;", ["t1"]),
+    ("template_exists", of("refunded", "template_id = 'nothing'"), ["the refunded one"]),
+]
+
+
+def test_every_invariant_is_planted() -> None:
+    assert {name for name, _, _ in PLANTED} == set(INVARIANTS)
+
+
+@pytest.mark.parametrize(("name", "script", "rows"), PLANTED, ids=[name for name, *_ in PLANTED])
+def test_a_planted_row_breaks_its_invariant_and_no_other(
+    shop: Planting, play_money: DevelopmentLedger, name: str, script: str, rows: list[str]
+) -> None:
+    if name == "money_is_integer":
+        shop.unstrict("x402_executions")
+        shop.unstrict("x402_resources")
+    shop.plant(script)
+
+    assert broken(shop) == {name: rows}
+    assert audit(shop, play_money).check().broken, (
+        "whatever a row holds, the check comes to its end"
+    )
+
+
+UNDER_WAY = {
+    "a claim that is still opening": of("claimed", f"worker = 'gone', created_at = {NOW} - 147"),
+    "an old claim of a worker that beats": of("claimed", f"created_at = {NOW} - 9999"),
+    "a settlement just past its window": of("settling", f"valid_before = {NOW} - 117"),
+    "a settlement with all the time there is": of("settling", f"valid_before = {2**63 - 1}"),
+    "a run of the longest kind": of(
+        "settled", f"worker = 'gone', created_at = {NOW} - 730, settled_at = {NOW} - 717"
+    ),
+    "a debt of last year that is run again": of(
+        "settled", f"created_at = {NOW} - 5, settled_at = {NOW} - 31536000, reruns = 1, attempt = 2"
+    ),
+    "an answer of yesterday": (
+        "DELETE FROM x402_answers;" + of("completed", f"ended_at = {NOW} - 86405")
+    ),
+    "a debt that was run three times": of("refund_due", "reruns = 3, attempt = 4"),
+    "two transfers of one transaction": (
+        """UPDATE x402_executions SET log_index = 1, "transaction" = (
+            SELECT "transaction" FROM x402_executions WHERE id = 'the settled one'
+        ) WHERE id = 'the completed one';"""
+    ),
+    "a deleted template": f"UPDATE x402_resources SET is_active = 0, deleted_at = {NOW};",
+    "a free run that broke off": of("free", "state = 'released', usage = NULL, code = 'TIMEOUT'"),
+}
+
+
+@pytest.mark.parametrize("script", UNDER_WAY.values(), ids=UNDER_WAY)
+def test_what_is_in_order_is_not_taken_for_a_fault(shop: Planting, script: str) -> None:
+    shop.plant(script)
+
+    assert broken(shop) == {}
+
+
+def test_what_is_found_is_of_one_moment_and_changes_nothing(shop: Planting) -> None:
+    before = (shop.data / "x402jobs.sqlite3").read_bytes()
+
+    shop.audit.findings(OPENING, RUN)
+    audit(shop, None).check()
+
+    assert (shop.data / "x402jobs.sqlite3").read_bytes() == before
+    with shop.database.write():  # nothing is left open in which somebody would wait
+        pass
+
+
+# the development ledger
+
+
+def transaction_of(shop: Planting, state: str) -> str:
+    entry = shop.audit.entry(f"the {state} one")
+    assert entry is not None and entry.execution.transaction is not None
+    return entry.execution.transaction
+
+
+TRANSFERS = [
+    (
+        "transfer_has_row",
+        f"INSERT INTO transfers VALUES ('0xff', '0xeve', '{PAY_TO}', 1, '0x1', {NOW} - 1)",
+        ["0xff"],
+    ),
+    *(
+        (
+            "transfer_has_row",
+            f"""INSERT INTO transfers VALUES
+                ('0xff', '{PAYERS[State(state)]}', '0xelsewhere', 10000, '{NONCE}', {NOW} - 1)""",
+            [f"the {state} one"],
+        )
+        for state in ("claimed", "released")
+    ),
+    *(
+        (
+            "row_has_transfer",
+            f"DELETE FROM transfers WHERE payer = '{PAYERS[State(state)]}'",
+            [f"the {state} one"],
+        )
+        for state in ("settled", "completed", "refund_due", "refunded")
+    ),
+    (
+        "same_transaction",
+        f"""UPDATE transfers SET transaction_hash = '0xff'
+        WHERE payer = '{PAYERS[State.COMPLETED]}'""",
+        ["the completed one"],
+    ),
+    (
+        "same_amount",
+        f"UPDATE transfers SET value = 9999 WHERE payer = '{PAYERS[State.REFUND_DUE]}'",
+        ["the refund_due one"],
+    ),
+]
+
+
+def test_every_invariant_of_play_money_is_planted() -> None:
+    assert {name for name, _, _ in TRANSFERS} == set(PLAY_MONEY)
+
+
+@pytest.mark.parametrize(
+    ("name", "script", "rows"), TRANSFERS, ids=[name for name, *_ in TRANSFERS]
+)
+def test_a_planted_transfer_breaks_its_invariant_and_no_other(
+    shop: Planting,
+    play_money: DevelopmentLedger,
+    tmp_path: Path,
+    name: str,
+    script: str,
+    rows: list[str],
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "play.sqlite3")) as connection:
+        connection.executescript(script)
+
+    (found,) = audit(shop, play_money).check().broken
+
+    assert (found.name, found.rule, list(found.rows)) == (name, PLAY_MONEY[name], rows)
+    assert audit(shop, None).check().broken == []
+
+
+FINE_TRANSFERS = {
+    "between strangers": ("0xeve", "0xbob", f"{NOW} - 1"),
+    "of a settlement whose outcome was lost": (PAYERS[State.SETTLING], PAY_TO, f"{NOW} - 1"),
+    "younger than the check": ("0xeve", PAY_TO, f"{NOW} + 60"),
+    "younger than the check, of a claim": (PAYERS[State.CLAIMED], PAY_TO, f"{NOW} + 60"),
+}
+
+
+@pytest.mark.parametrize(("payer", "payee", "at"), FINE_TRANSFERS.values(), ids=FINE_TRANSFERS)
+def test_a_transfer_that_is_none_of_our_faults_is_not_told(
+    shop: Planting,
+    play_money: DevelopmentLedger,
+    tmp_path: Path,
+    payer: str,
+    payee: str,
+    at: str,
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "play.sqlite3")) as connection:
+        connection.executescript(
+            f"INSERT INTO transfers VALUES ('0xff', '{payer}', '{payee}', 10000, '{NONCE}', {at})"
+        )
+
+    assert audit(shop, play_money).check().broken == []
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_sale_in_the_middle_of_a_check_is_not_taken_for_a_fault(
+    store: Planting, play_money: DevelopmentLedger, when: str
+) -> None:
+    class Selling:
+        def transfers(self) -> list[Transfer]:
+            known = play_money.transfers()
+            sold(store, play_money, State.SETTLED)
+            return known if when == "after" else play_money.transfers()
+
+    report = audit(store, Selling()).check()
+
+    assert (report.broken, report.executions) == ([], 0)
+    assert audit(store, play_money).check().executions == 1
+
+
+# what is in it
+
+
+def test_an_entry_is_the_whole_row_with_its_templates_name(shop: Planting) -> None:
+    for state in State:
+        entry = shop.audit.entry(f"the {state} one")
+
+        assert entry is not None
+        assert (entry.execution.state, entry.username, entry.slug) == (state, "ada", "haiku")
+    assert shop.audit.entry("nothing") is None
+
+
+def test_entries_come_newest_first_and_no_more_than_asked_for(shop: Planting) -> None:
+    for number, state in enumerate(State):
+        shop.plant(of(state, f"created_at = {NOW} + {number}"))
+
+    page = shop.audit.entries(3)
+
+    newest = [f"the {state} one" for state in reversed(State)]
+    assert [each.execution.id for each in page.items] == newest[:3]
+    assert (page.total, page.has_more) == (9, True)
+
+
+@pytest.mark.parametrize("state", State)
+def test_entries_of_one_state_are_those(shop: Planting, state: State) -> None:
+    page = shop.audit.entries(100, state=state)
+
+    ids = {each.execution.id for each in page.items}
+    unpaid = {"the free one", "the owner_test one"}
+    assert ids == {f"the {state} one"} | (unpaid if state is State.COMPLETED else set())
+
+
+def test_entries_of_a_slug_are_those_of_every_template_that_had_it(
+    shop: Planting, play_money: DevelopmentLedger
+) -> None:
+    shop.catalogue.delete_template(shop.ada, "t1", 2000.0)
+    for name, slug in (("t2", "haiku"), ("t3", "ode")):
+        shop.catalogue.add_template(replace(HAIKU, id=name, owner_id=shop.ada, slug=slug))
+        shop.plant(of("settled" if name == "t2" else "completed", f"template_id = '{name}'"))
+
+    haiku = shop.audit.entries(100, template=("ADA", "haiku"))
+    ode = shop.audit.entries(100, template=("ada", "ode"), state=State.COMPLETED)
+
+    assert (haiku.total, [each.execution.id for each in ode.items]) == (8, ["the completed one"])
+    assert "the settled one" in {each.execution.id for each in haiku.items}
+    assert shop.audit.entries(100, template=("ada", "ode"), state=State.SETTLED).total == 0
+
+
+def test_a_template_that_nobody_knows_is_named(shop: Planting) -> None:
+    books = audit(shop, None)
+    shop.catalogue.add_template(replace(HAIKU, id="t2", owner_id=shop.ada, slug="unsold"))
+
+    assert books.entries(5, template=("ada", "unsold")).total == 0
+    with pytest.raises(NotFound, match="no template @ada/hiaku"):
+        books.entries(5, template=("ada", "hiaku"))
+    with pytest.raises(NotFound, match="no template @bob/haiku"):
+        books.entries(5, State.SETTLED, template=("bob", "haiku"))
+
+
+def test_a_row_whose_template_has_gone_can_be_looked_at(shop: Planting) -> None:
+    shop.plant(of("settled", "template_id = 'nothing'"))
+
+    entry = shop.audit.entry("the settled one")
+
+    assert entry is not None
+    assert entry == Entry(entry.execution, None, None)
+    assert shop.audit.entries(100).total == 9
