@@ -2,24 +2,32 @@
 
 import os
 import shutil
+import sysconfig
+from typing import NoReturn
 
 import pytest
 
 missing: dict[str, set[str]] = {}
-"""Each program that was looked for in vain, and the tests that did not run for it."""
+"""Each tool that was looked for in vain, and the tests that did not run for it."""
 
 
 def need(program: str) -> str:
-    """The program's path. Without it the test is skipped and the last line of the run says so.
+    """The program's path: the machine's own, else the one that a wheel brought."""
+    ours = sysconfig.get_path("scripts")
+    return (
+        shutil.which(program)
+        or shutil.which(program, path=ours)
+        or without(program, f"{program} is not on this machine")
+    )
+
+
+def without(tool: str, reason: str) -> NoReturn:
+    """Skip the test, and let the last line of the run say so.
 
     With X402JOBS_REQUIRE_TOOLS=1, as in CI, it fails instead.
     """
-    path = shutil.which(program)
-    if path is not None:
-        return path
     test = os.environ.get("PYTEST_CURRENT_TEST", "?").rpartition(" ")[0]
-    missing.setdefault(program, set()).add(test)
-    reason = f"{program} is not on this machine"
+    missing.setdefault(tool, set()).add(test)
     if os.environ.get("X402JOBS_REQUIRE_TOOLS") == "1":
         pytest.fail(f"{reason}, and X402JOBS_REQUIRE_TOOLS=1 asks for it")
     pytest.skip(reason)
@@ -28,6 +36,6 @@ def need(program: str) -> str:
 def what_was_missing() -> str:
     """One line for the end of a run; empty when everything was there."""
     return "; ".join(
-        f"{program} is missing, not run: {', '.join(sorted(tests))}"
-        for program, tests in sorted(missing.items())
+        f"{tool} is missing, not run: {', '.join(sorted(tests))}"
+        for tool, tests in sorted(missing.items())
     )

@@ -292,10 +292,13 @@ class Server:
 
 
 @contextmanager
-def serving(directory: Path, url: str | None = None, **environment: str) -> Iterator[Server]:
+def serving(
+    directory: Path, url: str | None = None, app: str = "wsgi:app", **environment: str
+) -> Iterator[Server]:
     """Start a shop over a Claude of its own; end it, and every process of it, afterwards.
 
-    `url` is where its callers find it, when something stands in front of it.
+    `url` is where its callers find it, when something stands in front of it; `app` what gunicorn
+    imports.
     """
     with ExitStack() as stack:
         claude = stack.enter_context(ClaudeServer(delta_ms=0))
@@ -314,6 +317,7 @@ def serving(directory: Path, url: str | None = None, **environment: str) -> Iter
         log = directory / "server.log"
         pid = stack.enter_context(
             _process(
+                app,
                 log,
                 {
                     "X402JOBS_DATA": str(settings.data),
@@ -344,12 +348,12 @@ def serving(directory: Path, url: str | None = None, **environment: str) -> Iter
 
 
 @contextmanager
-def _process(log: Path, environment: Mapping[str, str]) -> Iterator[int]:
+def _process(app: str, log: Path, environment: Mapping[str, str]) -> Iterator[int]:
     ours = ("ANTHROPIC_", "X402JOBS_", "CLAUDE_", "GUNICORN_", "LOG_LEVEL", "ENV")
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "wsgi:app"],
+            [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", app],
             cwd=ROOT,
             env={**inherited, "PYTHONPATH": str(ROOT), **environment},
             stdin=subprocess.DEVNULL,
