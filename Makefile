@@ -63,4 +63,4 @@ bench-quick: $(READY_DEV)  ## CPU per delta of the product and of a naive relay,
 
 .PHONY: clean
 clean:  ## remove the environment and everything built
-	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
+	rm -rf $(VENV) tests/interop/node_modules build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
