@@ -177,6 +177,9 @@ class PlainBox:
     def sign(self, text: str) -> str:
         return f"signed {text}"
 
+    def is_signed(self, text: str, token: str) -> bool:
+        return token == self.sign(text)
+
 
 @dataclass
 class FakeLimits:

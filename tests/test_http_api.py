@@ -17,6 +17,7 @@ from x402jobs.blueprints.schemas import (
     LEAST_PRICE,
     MOST_PRICE,
     ClaudeConfigSchema,
+    EventsSchema,
     PageSchema,
     ParameterSchema,
     ProfileSchema,
@@ -73,7 +74,7 @@ def test_every_link_leads_somewhere() -> None:
 
     for target in re.findall(r"\]\(([^)]+)\)", PAGE):
         page, _, anchor = target.partition("#")
-        assert anchor in headings if not page else (Path("docs") / page).name == "streaming.md"
+        assert anchor in headings if not page else page == "streaming.md"
 
 
 def family(error: type[X402JobsError]) -> Iterator[type[X402JobsError]]:
@@ -144,6 +145,8 @@ def test_the_page_has_the_limits_that_no_validator_tells() -> None:
     assert replies.MAX_BODY_BYTES == 2 * 2**20 and "at most 2 MiB" in PAGE
     assert calls.MAX_BODY_BYTES == 64 * 2**10 and "on the paid door 64 KiB" in PAGE
     assert f"at most {calls.MAX_KEYS} of them" in PAGE
+    assert limits(EventsSchema().fields["after"]) == {0, 10**9}
+    assert "`?after=` (0 to 1000000000; 0)" in PAGE
     assert f"after {json_reply.PATIENCE_SECONDS:.0f} seconds" in PAGE
 
 
@@ -173,9 +176,13 @@ def test_the_examples_are_of_the_form_of_real_replies(shop: Shop) -> None:
     one = f"/resources/{made['id']}"
     shop.url = "/@ada/sonnet"
     paid = {"json": {"mood": "glad"}, "headers": shop.payment()}
+    answer = shop.client.post("/@ada/sonnet?stream=false", **paid)
+    token = {"X-Resume-Token": answer.headers["X-Resume-Token"]}
+    execution = f"/executions/{answer.headers['X-Execution-Id']}"
     replied = {
         "POST /@ada/haiku": shop.client.post("/@ada/haiku").json,
-        "POST /@ada/haiku?stream=false": shop.client.post("/@ada/sonnet?stream=false", **paid).json,
+        "POST /@ada/haiku?stream=false": answer.json,
+        "GET /executions/<id>": shop.client.get(execution, headers=token).json,
         "POST /resources": made,
         "POST /resources/<id>/preview": creator.ask("POST", f"{one}/preview", paid["json"]).json,
         "GET /resources/<id>/usage": creator.get(f"{one}/usage"),

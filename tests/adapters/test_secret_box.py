@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests import origin
 from tests.origin import VECTOR, VECTOR_KEY
-from x402jobs.adapters.key_ring import KeyRing
+from x402jobs.adapters.key_ring import KeyRing, KeyRingFile
 from x402jobs.adapters.origin_cipher import OriginCipher
 from x402jobs.adapters.secret_box import RingSecretBox
 from x402jobs.domain.errors import Unreadable
@@ -147,6 +147,43 @@ def test_a_signature_is_the_same_for_the_same_words_and_key_only():
     others = {BOX.sign("resume e2"), RingSecretBox(KeyRing(entry(seed=2))).sign("resume e1")}
     assert BOX.sign("resume e1") not in others
     assert len(BOX.sign("resume e1")) == 43
+
+
+RINGS = {
+    "the same": (entry(), True),
+    "a new primary key": (f"{entry('k2', 2)},{entry()}", True),
+    "the key under another id": (entry("k9"), True),
+    "the key taken away": (entry("k2", 2), False),
+}
+
+
+@pytest.mark.parametrize("ring", RINGS)
+def test_a_signature_holds_as_long_as_its_key_is_on_the_ring(ring):
+    text, holds = RINGS[ring]
+    signed = BOX.sign("resume e1")
+
+    assert RingSecretBox(KeyRing(text)).is_signed("resume e1", signed) is holds
+
+
+def test_a_running_server_takes_what_was_signed_before_and_after_a_key_was_added(tmp_path):
+    path = tmp_path / "keys"
+    server = RingSecretBox(KeyRingFile(path))
+    before = server.sign("resume e1")
+
+    KeyRingFile(path).add()
+    after = RingSecretBox(KeyRingFile(path)).sign("resume e1")
+
+    assert before != after
+    assert server.is_signed("resume e1", after) and server.is_signed("resume e1", before)
+
+
+@pytest.mark.parametrize("damage", ["", "x", "é", "\x00", "A" * 43, "cut", "longer", "changed"])
+def test_a_signature_that_is_none_is_just_that(damage):
+    signed = BOX.sign("resume e1")
+    damaged = {"cut": signed[:-1], "longer": signed + "A", "changed": signed.swapcase()}
+
+    assert not BOX.is_signed("resume e1", damaged.get(damage, damage))
+    assert not BOX.is_signed("resume e2", signed)
 
 
 KEY_PLACE = replace(PLACE, origin="aes-256-cbc")

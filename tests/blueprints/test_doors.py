@@ -70,6 +70,10 @@ DOORS = {
         "/api/v1/resources/@ada/haiku", {"GET": open_to_all(200)}
     ),
     "/api/v1/executions": Door("/api/v1/executions", {"GET": private(200, 200)}),
+    "/executions/<execution_id>": Door("/executions/{haiku}", {"GET": private(404, 404)}),
+    "/executions/<execution_id>/events": Door(
+        "/executions/{haiku}/events", {"GET": private(404, 404)}
+    ),
     "/integrations/claude/config": Door(
         "/integrations/claude/config",
         {
@@ -272,6 +276,8 @@ def broken(*_: Any, **__: Any) -> Any:
         ("GET", "/api/v1/resources", "templates", "shelf"),
         ("GET", "/api/v1/resources/@ada/haiku", "templates", "on_shelf"),
         ("GET", "/api/v1/executions", "books", "calls_of"),
+        ("GET", "/executions/x", "access", "to_state"),
+        ("GET", "/executions/x/events", "access", "to_answer"),
         ("GET", "/integrations/claude/config", "integrations", "claude_config"),
         ("DELETE", "/integrations/wallet/config", "integrations", "forget_pay_to"),
         ("GET", "/auth/me", "iam", "username"),

@@ -62,6 +62,24 @@ def test_a_transcript_from_the_store_is_followed_like_a_live_one(text, expected)
     assert heard(Transcript(text, END)) == expected
 
 
+@pytest.mark.parametrize("after", range(9))
+@pytest.mark.parametrize("joined", [True, False], ids=["late", "live"])
+def test_a_follower_leaves_out_what_they_have_already(after, joined):
+    parts = ["Ra", "\U0001f327", "in", "", "\ud83c", "\udf27"]
+    transcript = Transcript()
+    follower, said = transcript.follow(0.001, after), []
+    for part in parts:
+        transcript.write(part)
+        if not joined:
+            said += iter(lambda: next(follower), None)
+    transcript.close(END)
+    said += follower
+
+    assert said.pop() is END
+    assert "".join(said) == "".join(parts)[after:]
+    assert "" not in said
+
+
 def test_each_follower_reads_at_their_own_pace_from_the_beginning():
     transcript = Transcript()
     transcript.write("a")

@@ -8,11 +8,17 @@ import pytest
 from tests.fakes import FakeClock, FakeSpeech, MemoryLedger, PlainBox
 from x402jobs.domain.errors import (
     AnswerExpired,
+    Conflict,
     InProgress,
     NetworkError,
+    Overloaded,
+    RateLimited,
+    SettlementUnknown,
     StoreUnavailable,
     Superseded,
     Truncated,
+    Unpaid,
+    X402JobsError,
 )
 from x402jobs.domain.events import Done, Failed
 from x402jobs.domain.execution import Execution, Kind, State
@@ -373,12 +379,73 @@ def test_a_live_run_of_another_attempt_is_not_this_one(shop):
     heard(first)
 
 
-@pytest.mark.parametrize("state", [State.SETTLED, State.SETTLING, State.CLAIMED])
-def test_what_runs_elsewhere_is_in_progress(shop, state):
-    with pytest.raises(InProgress) as refusal:
+@pytest.mark.parametrize(
+    ("state", "error"),
+    [
+        (State.CLAIMED, InProgress),
+        (State.SETTLING, SettlementUnknown),
+        (State.SETTLED, InProgress),
+    ],
+)
+def test_what_has_not_ended_elsewhere_has_to_be_asked_for_again(shop, state, error):
+    with pytest.raises(error) as refusal:
         shop.runs.again(replace(PAID, state=state))
 
     assert refusal.value.execution.id == "e1"
+    assert refusal.value.retry_after > 0
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "error"),
+    [
+        (State.REFUND_DUE, "STREAM_INTERRUPTED", Truncated()),
+        (State.REFUND_DUE, "RATE_LIMIT", RateLimited()),
+        (State.REFUND_DUE, None, X402JobsError()),
+        (State.REFUNDED, "STREAM_INTERRUPTED", Conflict("This payment has been refunded.")),
+        (State.RELEASED, "OVERLOADED", Overloaded()),
+        (State.RELEASED, "insufficient_funds", Unpaid()),
+        (State.RELEASED, "PAYMENT_REQUIRED", Unpaid()),
+    ],
+)
+def test_what_ended_without_an_answer_says_so_again_in_the_same_words(shop, state, code, error):
+    row = replace(PAID, state=state, code=code)
+
+    text, ending = heard(shop.runs.again(row, after=7))
+
+    assert (text, ending.execution) == ("", row)
+    said = ending.error
+    assert (said.code, said.message) == (error.code, error.message)
+    assert (said.status, said.recoverable) == (error.status, error.recoverable)
+
+
+def test_the_answer_of_an_unpaid_run_is_not_kept(shop):
+    with pytest.raises(AnswerExpired, match="unpaid run"):
+        shop.runs.again(replace(UNPAID, state=State.COMPLETED, ended_at=shop.clock.now()))
+
+
+@pytest.mark.parametrize(("after", "rest"), [(0, "Rain."), (2, "in."), (5, ""), (99, "")])
+def test_an_answer_is_heard_from_anywhere_on(shop, after, rest):
+    there, go, wait = waiting()
+    first = shop.start(FakeSpeech("Ra", wait, "in."))
+    assert there.wait(PATIENT)
+
+    live = shop.runs.again(PAID, after)
+    go.set()
+
+    done = heard(first)[1]
+    assert heard(live) == (rest, done)
+    assert heard(shop.runs.again(shop.ledger.row, after)) == (rest, done)
+
+
+def test_a_live_run_is_known_by_its_id(shop):
+    there, go, wait = waiting()
+    follower = shop.start(FakeSpeech("Rain.", wait), UNPAID)
+    assert there.wait(PATIENT)
+
+    assert (shop.runs.running("e1"), shop.runs.running("e2")) == (UNPAID, None)
+    go.set()
+    heard(follower)
+    assert shop.runs.running("e1") is None
 
 
 def kept(shop, ended_at=1002.5, sealed=None):
@@ -431,6 +498,8 @@ def test_an_ending_without_a_time_is_long_past(shop):
 def test_a_resume_token_is_a_signature_over_the_execution(shop):
     assert shop.runs.resume_token(PAID) == "signed resume e1"
     assert shop.runs.resume_token(replace(PAID, id="e2")) == "signed resume e2"
+    assert shop.runs.is_resume_token("signed resume e1", "e1")
+    assert not shop.runs.is_resume_token("signed resume e1", "e2")
 
 
 def test_a_run_that_cannot_begin_leaves_nobody_waiting_for_it(monkeypatch):

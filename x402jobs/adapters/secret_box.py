@@ -60,9 +60,12 @@ class RingSecretBox:
 
     def sign(self, text: str) -> str:
         ring = self._ring.latest()
-        key = hmac.digest(ring[ring.primary], b"x402jobs sign", hashlib.sha256)
-        signed = hmac.digest(key, text.encode(), hashlib.sha256)
-        return base64.urlsafe_b64encode(signed).decode().rstrip("=")
+        return _signature(ring[ring.primary], text)
+
+    def is_signed(self, text: str, token: str) -> bool:
+        ring = self._ring.latest()  # another process may have signed with a key added just now
+        made = [_signature(ring[key_id], text) for key_id in ring.ids]
+        return any([hmac.compare_digest(each.encode(), token.encode()) for each in made])
 
     def _open_ours(self, key_id: str, encoded: str, place: Place) -> Secret:
         ring = self._ring.knowing(key_id)
@@ -78,6 +81,12 @@ class RingSecretBox:
             return Secret(opened.decode("utf-8", "surrogatepass"))
         except (InvalidTag, ValueError):
             raise Unreadable() from None
+
+
+def _signature(key: bytes, text: str) -> str:
+    signing = hmac.digest(key, b"x402jobs sign", hashlib.sha256)
+    signed = hmac.digest(signing, text.encode(), hashlib.sha256)
+    return base64.urlsafe_b64encode(signed).decode().rstrip("=")
 
 
 def _bound_to(place: Place, key_id: str) -> bytes:

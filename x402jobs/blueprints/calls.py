@@ -16,17 +16,20 @@ from x402jobs.domain.prompt_template import CONTROLS
 MAX_BODY_BYTES = 64 * 1024
 MAX_KEYS = 64
 STREAMS = {"true": True, "false": False}
+LAST_EVENT_ID, RESUME_TOKEN = "Last-Event-ID", "X-Resume-Token"
 
 
 def read_call(request: Request, networks: Networks, began: float) -> Call:
     """Everything the paid door takes from a request. Raises InvalidRequest naming the field.
 
-    A HEAD request is read as if no payment and no wish came with it.
+    A HEAD request is read as if no payment, no wish and nothing to resume came with it.
     """
     looks_only = request.method == "HEAD"
     wish = None if looks_only else request.headers.get("X-OWNER-TEST")
+    last_event_id = None if looks_only else request.headers.get(LAST_EVENT_ID)
     asked = reading.query(request)
-    streams = _streams(asked.pop("stream", None), request.accept_mimetypes)
+    ids = _ids(asked.pop("sse", None)) or last_event_id is not None
+    streams = _streams(asked.pop("stream", None), request.accept_mimetypes, ids)
     network = asked.pop("network", None)
     for name in asked:
         if name in CONTROLS or request.method == "POST":
@@ -47,6 +50,9 @@ def read_call(request: Request, networks: Networks, began: float) -> Call:
         began=began,
         network=network,
         streams=streams,
+        ids=ids,
+        last_event_id=last_event_id,
+        resume_token=request.headers.get(RESUME_TOKEN),
     )
 
 
@@ -73,12 +79,26 @@ def _query_values(asked: dict[str, str]) -> dict[str, str | None]:
     return dict(asked)
 
 
-def _streams(wish: str | None, accept: MIMEAccept) -> bool:
-    """Whether the answer is streamed: the query's word, else what the Accept header admits."""
+def _ids(wish: str | None) -> bool:
+    """Whether `?sse=` asks for resumable ids."""
+    if wish not in (None, "ids"):
+        raise InvalidRequest("sse must be ids, or absent.", field="sse")
+    return wish is not None
+
+
+def _streams(wish: str | None, accept: MIMEAccept, ids: bool) -> bool:
+    """Whether the answer is streamed: the query's word, else what the Accept header admits.
+
+    Ids are a stream's, so that asking for them, or coming with one, asks for a stream.
+    """
     if wish is None:
-        return not _only_json(accept)
+        return ids or not _only_json(accept)
     if wish not in STREAMS:
         raise InvalidRequest("stream must be true or false.", field="stream")
+    if ids and not STREAMS[wish]:
+        raise InvalidRequest(
+            "An answer in one piece has no event ids: leave out stream=false.", field="stream"
+        )
     return STREAMS[wish]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields
 from marshmallow.exceptions import SCHEMA
-from marshmallow.validate import Length, Range, Regexp
+from marshmallow.validate import Length, OneOf, Range, Regexp
 
 from x402jobs.domain.caller import USERNAME
 from x402jobs.domain.errors import InvalidRequest
@@ -23,6 +23,7 @@ MAX_PARAMETERS = 63
 _ONE_LINE = Regexp(
     re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]*\Z"), error="Must be one line of text."
 )
+_NOT_BLANK = Regexp(re.compile(r".*\S", re.DOTALL), error="Must not be blank.")
 _KEY = Regexp(
     re.compile(r"[\x21-\x7e]{1,500}\Z"), error="Must be 1 to 500 visible ASCII characters."
 )
@@ -82,7 +83,7 @@ class ParameterSchema(Schema):
 class TemplateSchema(Schema):
     """A template as POST /resources takes it; the names behind `attribute` are TemplateDraft's."""
 
-    name = fields.String(required=True, validate=[Length(1, 100), _ONE_LINE])
+    name = fields.String(required=True, validate=[Length(1, 100), _ONE_LINE, _NOT_BLANK])
     slug = fields.String(
         validate=[
             Length(1, MAX_SLUG_CHARACTERS),
@@ -135,6 +136,13 @@ class PageSchema(Schema):
 
     limit = Digits(load_default=25, validate=Range(1, 100))
     offset = Digits(load_default=0, validate=Range(0, 10**9))
+
+
+class EventsSchema(Schema):
+    """From where on an answer is followed, and with what events; from a query."""
+
+    after = Digits(load_default=0, validate=Range(0, 10**9))
+    sse = fields.String(load_default=None, validate=OneOf(["ids"], error="Must be ids, or absent."))
 
 
 class VerifySchema(Schema):

@@ -7,11 +7,14 @@ from typing import Any
 from flask import Response
 
 from x402jobs.blueprints.line import SocketLine
+from x402jobs.domain.call import Mark
 from x402jobs.domain.events import Ending
 from x402jobs.services.runs import Follower
 
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
 PING = b": ping\n\n"
+PING_AMONG_IDS = b": ping\n"
+"""Without a blank line, it belongs to the event that comes next: no reader sees an empty one."""
 VARY = "Accept, Authorization, PAYMENT-SIGNATURE, X-PAYMENT"
 """What decides about an answer besides its address and body."""
 PIECE_CHARACTERS = 1300
@@ -29,19 +32,35 @@ def encode(payload: Mapping[str, Any]) -> bytes:
 
 
 def lines(
-    follower: Follower, dialect: Dialect, line: SocketLine, silence: float
+    follower: Follower, dialect: Dialect, line: SocketLine, silence: float, ids: bool = False
 ) -> Iterator[bytes]:
-    """Say each event in one write; a comment after a silence; the ending last."""
+    """Say each event in one write; a comment after a silence; the ending last.
+
+    With `ids` every event has one, from which the stream can be resumed.
+    """
+    said = numbered(follower, dialect) if ids else lambda event: encode(dialect(event))
     for event in follower.events(silence):
         if event is None:
             if line.gone():
                 return
-            yield PING
+            yield PING_AMONG_IDS if ids else PING
         elif isinstance(event, str):
             for start in range(0, len(event), PIECE_CHARACTERS):
-                yield encode(dialect(event[start : start + PIECE_CHARACTERS]))
+                yield said(event[start : start + PIECE_CHARACTERS])
         else:
-            yield encode(dialect(event))
+            yield said(event)
+
+
+def numbered(follower: Follower, dialect: Dialect) -> Callable[[str | Ending], bytes]:
+    """Events that say how much of the answer has been delivered once they are read."""
+    delivered = follower.after
+
+    def say(event: str | Ending) -> bytes:
+        nonlocal delivered
+        delivered += len(event) if isinstance(event, str) else 0
+        return f"id: {Mark(follower.execution.id, delivered)}\n".encode() + encode(dialect(event))
+
+    return say
 
 
 def headers_of(*, paid: bool) -> dict[str, str]:
@@ -59,11 +78,11 @@ def respond(
     line: SocketLine,
     silence: float,
     headers: Mapping[str, str],
+    ids: bool = False,
 ) -> Response:
     """The stream; `silence` is the seconds between heartbeats."""
-    response = Response(
-        lines(follower, dialect, line, silence), content_type=CONTENT_TYPE, headers=dict(headers)
-    )
+    said = lines(follower, dialect, line, silence, ids)
+    response = Response(said, content_type=CONTENT_TYPE, headers=dict(headers))
     response.headers["X-Execution-Id"] = follower.execution.id
     response.call_on_close(follower.close)
     return response

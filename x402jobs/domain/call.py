@@ -1,10 +1,31 @@
 """What a caller sent to a paid door, read once."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from x402jobs.domain.digest import request_digest
 from x402jobs.domain.payment import Payment
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How far a stream has come: the `id:` of an event, and the Last-Event-ID of who comes back.
+
+    `after` is in Unicode code points of the answer, so that no chunk boundary need be remembered.
+    """
+
+    execution_id: str
+    after: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> "Mark | None":
+        """The mark that `<executionId>.<n>` is, None for anything else."""
+        match = re.fullmatch(r"([0-9A-Za-z-]{1,64})\.([0-9]{1,10})", text)
+        return cls(match[1], int(match[2])) if match is not None else None
+
+    def __str__(self) -> str:
+        return f"{self.execution_id}.{self.after}"
 
 
 @dataclass(frozen=True)
@@ -16,6 +37,9 @@ class Call:
     there was neither body nor query. `began` is unix seconds. `network` is the name of the one to
     be asked on, as it came; without `streams` the answer is wanted in one piece. Both steer the
     reply alone: the fingerprint leaves them out.
+
+    `ids` asks for resumable ids in the stream. `last_event_id` is the header as it came: with it
+    the call only follows what has been bought, which `resume_token` may show as well as a payment.
     """
 
     path: str
@@ -27,6 +51,9 @@ class Call:
     began: float
     network: str | None = None
     streams: bool = True
+    ids: bool = False
+    last_event_id: str | None = None
+    resume_token: str | None = field(default=None, repr=False)
 
     @property
     def digest(self) -> str:

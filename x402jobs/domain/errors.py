@@ -9,6 +9,7 @@ and whether trying again may help (`recoverable`); the codes are those of spec/w
     ├ PayloadTooLarge                 413 PAYLOAD_TOO_LARGE
     ├ Unauthenticated                 401 UNAUTHENTICATED
     ├ PaymentRequired                 402 PAYMENT_REQUIRED
+    ├ Unpaid                          402 PAYMENT_REQUIRED  said afterwards, without a quote
     ├ Forbidden                       403 FORBIDDEN
     ├ NotFound                        404 NOT_FOUND
     ├ Conflict                        409 CONFLICT
@@ -38,6 +39,7 @@ and whether trying again may help (`recoverable`); the codes are those of spec/w
 A message is always our own sentence. A vendor's is never passed on: it can quote a key.
 """
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -119,6 +121,13 @@ class PaymentRequired(X402JobsError):
         super().__init__(message)
         self.quote = quote
         self.refused = refused
+
+
+class Unpaid(X402JobsError):
+    """How a payment that was refused is spoken of later, when there is no quote to give."""
+
+    status, code, recoverable = 402, "PAYMENT_REQUIRED", True
+    sentence = "The payment was not taken. Nothing was charged."
 
 
 class Forbidden(X402JobsError):
@@ -317,3 +326,20 @@ class TransferUsed(Exception):
 
 class Unreadable(Exception):
     """A sealed value does not open: wrong key, tampered with, or moved from another row."""
+
+
+def remembered(code: str | None) -> X402JobsError:
+    """The error whose code a ledger row has kept, in its own words.
+
+    What is no code of ours is a facilitator's reason to refuse.
+    """
+    if code is None:
+        return X402JobsError()
+    known = (each for each in _family(X402JobsError) if each is not PaymentRequired)
+    return next((each for each in known if each.code == code), Unpaid)()
+
+
+def _family(error: type[X402JobsError]) -> Iterator[type[X402JobsError]]:
+    yield error
+    for child in error.__subclasses__():
+        yield from _family(child)

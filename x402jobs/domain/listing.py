@@ -58,9 +58,14 @@ class Listing:
 
     `sealed_key` is None unless the creator has stored a Claude key and enabled it. `pay_to` is the
     creator's payout address. `earlier` is the execution this payment has already bought.
+
+    Where that is a debt, `owed` is the template it was paid for, paused and deleted ones too, and
+    `owed_key` its creator's Claude key; what stands at the address may be another by now.
     """
 
     template: StoredTemplate | None = None
     sealed_key: str | None = field(default=None, repr=False)
     pay_to: str | None = None
     earlier: Execution | None = None
+    owed: StoredTemplate | None = None
+    owed_key: str | None = field(default=None, repr=False)

@@ -7,7 +7,7 @@ from x402jobs.domain.events import Ending
 
 
 class Transcript:
-    """Written by one thread, followed by any number, at any time, each from the beginning.
+    """Written by one thread, followed by any number, at any time, each from where they like.
 
     A follower owns one Event and an offset. A Condition costs twice as much, a queue per follower
     keeps a copy of the answer per follower (decision 0003).
@@ -33,10 +33,11 @@ class Transcript:
         self.ending = ending
         self._ring()
 
-    def follow(self, silence: float) -> Iterator[str | Ending | None]:
+    def follow(self, silence: float, after: int = 0) -> Iterator[str | Ending | None]:
         """Yield the text as it comes, None after each `silence` seconds without any, then the end.
 
-        What was missed is joined: a late or slow follower gets few large pieces.
+        What was missed is joined: a late or slow follower gets few large pieces. The first `after`
+        code points are left out; beyond the end of the text there is the ending alone.
         """
         bell, read = Event(), 0
         self._bells.add(bell)
@@ -45,8 +46,10 @@ class Transcript:
                 bell.clear()  # before looking: what comes after the look rings again
                 ending, written = self.ending, len(self._parts)
                 if read < written:
-                    yield "".join(self._parts[read:written])
-                    read = written
+                    text = "".join(self._parts[read:written])
+                    if len(text) > after:
+                        yield text[after:]
+                    read, after = written, max(0, after - len(text))
                 elif ending is not None:
                     yield ending
                     return

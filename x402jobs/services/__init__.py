@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from x402jobs.ports import Clock, Closable
+from x402jobs.services.access import Access
 from x402jobs.services.agentic import Agentic
 from x402jobs.services.books import Books
 from x402jobs.services.caretaker import Caretaker
@@ -28,6 +29,7 @@ class Services:
     paygate: Paygate
     agentic: Agentic
     runs: Runs
+    access: Access
     caretaker: Caretaker
     clock: Clock
     held: tuple[Closable, ...] = ()

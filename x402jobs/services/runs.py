@@ -7,14 +7,17 @@ import structlog
 
 from x402jobs.domain.errors import (
     AnswerExpired,
+    Conflict,
     Drained,
     InProgress,
     ModelError,
+    SettlementUnknown,
     StoreUnavailable,
     Superseded,
     Unavailable,
     Unreadable,
     X402JobsError,
+    remembered,
 )
 from x402jobs.domain.events import Done, Ending, Failed
 from x402jobs.domain.execution import Execution, Kind, State
@@ -31,16 +34,26 @@ log = structlog.get_logger(__name__)
 
 
 class Follower:
-    """A connection's place in a transcript; iterate it, and close it when the caller is gone."""
+    """A connection's place in a transcript; iterate it, and close it when the caller is gone.
 
-    def __init__(self, transcript: Transcript, execution: Execution, leave: Callable[[], None]):
+    `after` is how many code points of the answer it leaves out: the caller has them.
+    """
+
+    def __init__(
+        self,
+        transcript: Transcript,
+        execution: Execution,
+        leave: Callable[[], None] = lambda: None,
+        after: int = 0,
+    ):
         self.execution = execution
+        self.after = after
         self._transcript = transcript
         self._leave: Callable[[], None] | None = leave
 
     def events(self, silence: float) -> Iterator[str | Ending | None]:
-        """What is said, from the beginning (Transcript.follow)."""
-        return self._transcript.follow(silence)
+        """What is said from there on (Transcript.follow)."""
+        return self._transcript.follow(silence, self.after)
 
     @property
     def is_over(self) -> bool:
@@ -70,11 +83,11 @@ class Run:
         self.interrupted_by = why
         self.speech.close()
 
-    def follow(self) -> Follower:
-        """One follower more, from the beginning."""
+    def follow(self, after: int = 0) -> Follower:
+        """One follower more, who leaves out so many code points."""
         with self._lock:
             self._followers += 1
-        return Follower(self.transcript, self.execution, self._leave)
+        return Follower(self.transcript, self.execution, self._leave, after)
 
     def _leave(self) -> None:
         """One follower less. An unpaid run ends with its last one: nobody is owed the rest."""
@@ -108,24 +121,23 @@ class Runs:
             raise
         return first
 
-    def again(self, execution: Execution) -> Follower:
-        """Follow an execution that was paid before: live in this worker, else from the store.
+    def again(self, execution: Execution, after: int = 0) -> Follower:
+        """Follow an execution that began before: live in this worker, else as it has ended.
 
-        Raises InProgress while another worker tells it, AnswerExpired once it is no longer kept.
+        Raises InProgress while another worker tells it, SettlementUnknown while the money may have
+        moved, AnswerExpired once a whole answer is no longer kept.
         """
         run = self._running.get((execution.id, execution.attempt))
         if run is not None:
-            return run.follow()
-        if execution.state is not State.COMPLETED:
+            return run.follow(after)
+        if execution.state is State.SETTLING:
+            raise SettlementUnknown(execution=execution)
+        if execution.state in (State.CLAIMED, State.SETTLED):
             raise InProgress(execution=execution)
-        sealed = self._ledger.sealed_answer(execution) if self._is_kept(execution) else None
-        if sealed is None:
-            raise AnswerExpired(execution=execution)
-        try:
-            text = self._box.open(sealed, answer_place(execution.id)).reveal()
-        except Unreadable:
-            raise AnswerExpired("This answer can no longer be read.", execution=execution) from None
-        return Follower(Transcript(text, Done(execution)), execution, leave=lambda: None)
+        if execution.state is not State.COMPLETED:
+            nothing = Transcript("", Failed(execution, _why(execution)))
+            return Follower(nothing, execution, after=after)
+        return Follower(Transcript(self._kept(execution), Done(execution)), execution, after=after)
 
     def check_open(self) -> None:
         """Raises Unavailable once this worker takes nothing new; what was bought is still told."""
@@ -143,11 +155,29 @@ class Runs:
 
     def resume_token(self, execution: Execution) -> str:
         """What lets its bearer come back to this execution without the payment."""
-        return self._box.sign(f"resume {execution.id}")
+        return self._box.sign(_resume(execution.id))
 
-    def _is_kept(self, execution: Execution) -> bool:
-        ended = execution.ended_at or 0
-        return self._clock.now() - ended < ANSWER_KEPT_SECONDS
+    def is_resume_token(self, token: str, execution_id: str) -> bool:
+        """Whether `resume_token` made it for this execution, if there is one."""
+        return self._box.is_signed(_resume(execution_id), token)
+
+    def running(self, execution_id: str) -> Execution | None:
+        """The execution as this worker runs it. An unpaid one is in no ledger before it ends."""
+        found = (each.execution for each in list(self._running.values()))
+        return next((each for each in found if each.id == execution_id), None)
+
+    def _kept(self, execution: Execution) -> str:
+        """The whole answer. Raises AnswerExpired."""
+        if execution.kind is not Kind.PAID:
+            raise AnswerExpired("The answer of an unpaid run is not kept.", execution=execution)
+        age = self._clock.now() - (execution.ended_at or 0)
+        sealed = self._ledger.sealed_answer(execution) if age < ANSWER_KEPT_SECONDS else None
+        if sealed is None:
+            raise AnswerExpired(execution=execution)
+        try:
+            return self._box.open(sealed, answer_place(execution.id)).reveal()
+        except Unreadable:
+            raise AnswerExpired("This answer can no longer be read.", execution=execution) from None
 
     def _tell(self, run: Run) -> None:
         """Write Claude's words down, then end once: the ledger first, the callers after."""
@@ -219,6 +249,17 @@ class Runs:
 def answer_place(execution_id: str) -> Place:
     """Where an answer rests for its day."""
     return Place("x402_answers", "sealed_answer", execution_id)
+
+
+def _resume(execution_id: str) -> str:
+    return f"resume {execution_id}"
+
+
+def _why(execution: Execution) -> X402JobsError:
+    """What an execution without an answer ended with, said again."""
+    if execution.state is State.REFUNDED:
+        return Conflict("This payment has been refunded.")
+    return remembered(execution.code)
 
 
 def log_ending(ending: Ending) -> None:

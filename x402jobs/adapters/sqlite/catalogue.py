@@ -106,6 +106,10 @@ class SqliteCatalogue:
         rows = self._database.read(sql, owner_id, template_id)
         return _to_template(rows[0]) if rows else None
 
+    def has_written(self, owner_id: str, template_id: str) -> bool:
+        sql = "SELECT 1 FROM x402_resources WHERE registered_by = ? AND id = ?"
+        return bool(self._database.read(sql, owner_id, template_id))
+
     def add_template(self, template: StoredTemplate) -> None:
         with self._database.write() as connection, _slug_of_its_own():
             connection.execute(_ADD, _to_row(template))
