@@ -57,6 +57,12 @@ test: check  ## the checks, then every test, with branch coverage
 	$(BIN)/coverage report
 	$(BIN)/coverage report --include 'x402jobs/domain/*,x402jobs/services/*' --fail-under 95
 
+.PHONY: battery
+battery: $(READY_DEV)  ## kill, lie, replay and leave, at full size (an hour): does the money survive?
+	$(BIN)/python -m tests.battery $(BATTERY)
+	$(BIN)/python -m tests.simulator --histories 1000000 --every-pair
+	$(BIN)/python -m tests.simulator --mutants
+
 .PHONY: bench-quick
 bench-quick: $(READY_DEV)  ## CPU per delta of the product and of a naive relay, side by side
 	$(BIN)/python -m benchmarks.quick

@@ -1,0 +1,293 @@
+"""Gunicorn with its workers and its peers, to be killed, drained and asked about."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+from x402 import x402FacilitatorSync
+
+from tests.battery import callers, invariants
+from tests.battery.callers import Heard
+from tests.battery.money import BOTH, Purse, ledgers, transfers
+from tests.battery.peers import BatteryClaude, BatteryFacilitator
+from tests.conftest import CREATOR_KEY, PAY_TO, PRICE
+from tests.wire.conftest import ROOT, eventually, free_port
+from x402jobs.devkit.development_ledger import DevelopmentLedger, Transfer
+from x402jobs.domain.secret import Secret
+from x402jobs.domain.template_draft import TemplateDraft
+from x402jobs.embedded import audit, catalogue
+from x402jobs.services import Services
+from x402jobs.settings import Settings
+from x402jobs.wiring import build_services, money_of
+
+HURRIED = {
+    "x402jobs.adapters.sqlite.ledger.UNSEEN_SECONDS": 6,
+    "x402jobs.services.caretaker.BEAT_SECONDS": 0.5,
+    "x402jobs.services.recovery.PAUSE_SECONDS": 0.5,
+}
+"""Only how long others wait for a worker that is gone: 6 s for 15, looked for twice a second."""
+QUIET_SECONDS = 60
+
+
+@dataclass
+class Report:
+    """What a part of the battery did and found."""
+
+    name: str
+    seed: int
+    counts: dict[str, Any] = field(default_factory=dict)
+    violations: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{name} {count}" for name, count in self.counts.items())
+        found = f"{len(self.violations)} violations"
+        lines = [f"{self.name} (seed {self.seed}, {self.seconds:.0f} s): {counts}; {found}"]
+        return "\n  ".join([*lines, *sorted(set(self.violations))[:12]])
+
+
+@dataclass
+class House:
+    """One shop on one SQLite file: its processes, its peers, the payments made to it."""
+
+    directory: Path
+    settings: Settings
+    services: Services
+    ada: str
+    purse: Purse
+    claude: BatteryClaude
+    facilitator: BatteryFacilitator
+    ledgers: tuple[DevelopmentLedger, DevelopmentLedger]
+    environment: dict[str, str]
+    options: tuple[str, ...]
+    random: random.Random
+    seed: int
+    heard: list[Heard] = field(default_factory=list)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def port(self) -> int:
+        return int(self.settings.public_url.rpartition(":")[2])
+
+    @property
+    def peers(self) -> tuple[str, str]:
+        """The URLs of Claude and of the facilitator."""
+        return self.claude.url, self.facilitator.url
+
+    @property
+    def data(self) -> Path:
+        return self.settings.data
+
+    def start(self) -> None:
+        """A new group of processes; returns when it answers."""
+        log = (self.directory / "server.log").open("ab")
+        with log:
+            self.process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py"),
+                    *(*self.options, "tests.battery.wsgi:app"),
+                ],
+                cwd=ROOT,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        if not eventually(self.answers, 60):
+            raise AssertionError(f"it did not start:\n{self.log()[-3000:]}")
+
+    def answers(self) -> bool:
+        with suppress(httpx.TransportError):
+            url = f"{self.settings.public_url}/healthz"
+            return httpx.get(url, trust_env=False, timeout=5).status_code == 200
+        return False
+
+    def workers(self) -> list[int]:
+        """The workers' process ids."""
+        assert self.process is not None
+        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [int(pid) for pid in path.read_text().split()] if path.exists() else []
+
+    def kill_group(self) -> None:
+        """kill -9, master and workers alike, in no order."""
+        assert self.process is not None
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self, seconds: float = 30) -> None:
+        """As an operator stops it: SIGTERM; what does not end is killed."""
+        if self.process is None:
+            return
+        self.process.send_signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(seconds)
+        self.kill_group()
+        self.process = None
+
+    def ask_to(self, what: str) -> None:
+        """Leave a wish for whichever process comes by: `die-<step>`, `freeze-<step>`, `blind`."""
+        (self.data / "battery").mkdir(exist_ok=True)
+        (self.data / "battery" / what).touch()
+
+    def withdraw(self, what: str) -> bool:
+        """Take a wish back; whether it was still unheard."""
+        try:
+            (self.data / "battery" / what).unlink()
+        except FileNotFoundError:
+            return False
+        return True
+
+    def done_by(self, what: str) -> int | None:
+        """Which process has granted a wish."""
+        found = next(iter((self.data / "battery").glob(f"{what}-*")), None)
+        return int(found.name.rpartition("-")[2]) if found is not None else None
+
+    def present(self, payment: Any, **how: Any) -> Heard:
+        """Present it and remember what was heard."""
+        said = callers.present(self.port, payment, **how)
+        self.heard.append(said)
+        return said
+
+    def insist(self, payment: Any, **how: Any) -> Heard:
+        said = callers.insist(lambda: self.port, payment, **how)
+        self.heard.append(said)
+        return said
+
+    def rows(self) -> list[dict[str, Any]]:
+        return invariants.rows_of(self.data)
+
+    def row(self, payment: Any) -> dict[str, Any] | None:
+        """The one row of this payment."""
+        return next((r for r in self.rows() if invariants.nonce_of(r) == payment.nonce), None)
+
+    def transfers(self) -> list[Transfer]:
+        return list(transfers(self.ledgers))
+
+    def moved(self, payment: Any) -> int:
+        """How many transfers this payment has made."""
+        return sum(each.nonce == payment.nonce for each in self.transfers())
+
+    def open_rows(self) -> int:
+        return sum(row["state"] in invariants.OPEN for row in self.rows())
+
+    def settle_down(self, seconds: float = QUIET_SECONDS) -> None:
+        """Wait until nothing is under way any more, as long as recovery may take."""
+        if "BATTERY_BUG" in self.environment:  # nothing better is expected
+            seconds = 8
+        eventually(lambda: not self.open_rows(), seconds)
+
+    def violations(self) -> list[str]:
+        found = invariants.violations(
+            self.data, self.transfers(), dict(self.claude.asked), list(self.heard)
+        )
+        broken = audit(self.settings).check().broken
+        return found + [f"{each.name}: {', '.join(each.rows[:3])}" for each in broken]
+
+    def log(self) -> str:
+        return (self.directory / "server.log").read_text(errors="replace")
+
+    def publish(self, **changes: Any) -> None:
+        """ada's haiku, with changes."""
+        template: dict[str, Any] = {
+            "name": "Haiku",
+            "price": PRICE,
+            "system_prompt": "Words about {topic}{/topic}.",
+            "parameters": [{"name": "topic"}],
+        } | changes
+        self.services.resources.publish(self.ada, TemplateDraft(slug="haiku", **template))
+
+
+@contextmanager
+def house(
+    directory: Path,
+    seed: int,
+    *,
+    workers: int = 2,
+    hurry: dict[str, float] | None = None,
+    bug: str | None = None,
+    options: tuple[str, ...] = (),
+    **environment: str,
+) -> Iterator[House]:
+    """Open a house; end every process of it, and its peers, afterwards."""
+    with ExitStack() as stack:
+        directory.mkdir(parents=True, exist_ok=True)
+        claude = stack.enter_context(BatteryClaude(_answer))
+        settings = replace(
+            Settings(),
+            data=directory / "data",
+            claude_url=claude.url,
+            public_url=f"http://127.0.0.1:{free_port()}",
+        )
+        both = ledgers(settings.data)
+        for ledger in both:
+            stack.callback(ledger.close)
+        joined = both[1].join(both[0].join(x402FacilitatorSync()))
+        facilitator = stack.enter_context(BatteryFacilitator(joined))
+        services = build_services(settings, replace(money_of(settings), networks=BOTH))
+        stack.callback(services.close)
+        ada = catalogue(settings).add_user("ada")
+        services.integrations.save_claude_config(ada, Secret(CREATOR_KEY))
+        services.integrations.save_pay_to(ada, PAY_TO)
+        ours = ("ANTHROPIC_", "X402", "CLAUDE_", "GUNICORN_", "LOG_LEVEL", "ENV", "BATTERY_")
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
+        opened = House(
+            directory=directory,
+            settings=settings,
+            services=services,
+            ada=ada,
+            purse=Purse(seed),
+            claude=claude,
+            facilitator=facilitator,
+            ledgers=both,
+            environment={
+                **inherited,
+                "PYTHONPATH": str(ROOT),
+                "X402JOBS_DATA": str(settings.data),
+                "X402JOBS_BIND": f"127.0.0.1:{settings.public_url.rpartition(':')[2]}",
+                "PUBLIC_URL": settings.public_url,
+                "CLAUDE_URL": claude.url,
+                "BATTERY_FACILITATOR": facilitator.url,
+                "BATTERY_HURRY": json.dumps(hurry or {}),
+                **({"BATTERY_BUG": bug} if bug else {}),
+                **environment,
+            },
+            options=("-w", str(workers), *options),
+            random=random.Random(f"house {seed}"),
+            seed=seed,
+        )
+        opened.publish()
+        opened.start()
+        stack.callback(_end, opened)
+        yield opened
+
+
+def _end(house: House) -> None:
+    if house.process is not None:
+        for pid in house.workers():  # a frozen one hears nothing else
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        house.kill_group()
+
+
+def _answer(topic: str) -> str:
+    return f"Rain for {topic}, " * 6 + "and the sun."
+
+
+def timed(part: Callable[..., Report], *arguments: Any, **more: Any) -> Report:
+    """Run a part of the battery, and note how long it took."""
+    began = time.monotonic()
+    report = part(*arguments, **more)
+    report.seconds = time.monotonic() - began
+    return report
