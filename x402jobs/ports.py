@@ -91,13 +91,18 @@ class Ledger(Protocol):
     def purge(self, now: float) -> int:
         """Forget what nobody can ask for any more; how many rows went.
 
-        Answers a day after their ending, released rows a day after their `validBefore`, workers
-        unseen for a day. A row that has reached `settling` stays for ever.
+        Answers a day after their ending, rows a day after they were released, workers unseen for
+        a day. A row that has reached `settling` stays for ever.
         """
         ...
 
-    def sales(self, template_ids: Sequence[str]) -> Mapping[str, Sales]:
-        """What each of these templates has done; one that has done nothing may be absent."""
+    def sales(
+        self, template_ids: Sequence[str], uncounted: Sequence[str] = ()
+    ) -> Mapping[str, Sales]:
+        """What each of these templates has done; one that has done nothing may be absent.
+
+        Runs that were paid on an `uncounted` network, by its CAIP-2 name, are left out.
+        """
         ...
 
     def executions_of(
@@ -108,7 +113,10 @@ class Ledger(Protocol):
         template_id: str | None = None,
         caller_id: str | None = None,
     ) -> Page[Execution]:
-        """The runs of a template, or those an account has asked for, newest first."""
+        """The runs of a template, or those an account has asked for, newest first.
+
+        Claims that were released before anybody had verified them are left out.
+        """
         ...
 
     def execution(self, execution_id: str) -> tuple[Execution, str] | None:
@@ -241,6 +249,10 @@ class Catalogue(Protocol):
 
     def template(self, owner_id: str, template_id: str) -> StoredTemplate | None:
         """One of the owner's templates; a deleted one is gone."""
+        ...
+
+    def has_written(self, owner_id: str, template_id: str) -> bool:
+        """Whether the template is or was the owner's: what it sold is theirs to see."""
         ...
 
     def add_template(self, template: StoredTemplate) -> None:

@@ -319,6 +319,8 @@ def test_what_is_not_one_json_object_changes_nothing(shop: Shop, body: bytes) ->
     creator, before = ada(shop), shop.query("SELECT * FROM x402_resources")
 
     for verb, path, _ in WRITING:
+        if path.endswith("/preview") and not body.strip():
+            continue  # a call without a body has no values, and so has its preview
         path = path.format(haiku=haiku_id(shop))
         faulty(creator.ask(verb, path, data=body), 400, "INVALID_REQUEST", "body")
 

@@ -167,8 +167,10 @@ def test_a_deleted_template_is_gone_and_its_slug_is_free(shop: Shop) -> None:
     reply = creator.ask("DELETE", f"/resources/{deleted}")
 
     assert (reply.status_code, reply.get_data()) == (204, b"")
-    for verb, more in [("GET", ""), ("DELETE", ""), ("GET", "/usage")]:
-        faulty(creator.ask(verb, f"/resources/{deleted}{more}"), 404, "NOT_FOUND")
+    for verb in ("GET", "DELETE"):
+        faulty(creator.ask(verb, f"/resources/{deleted}"), 404, "NOT_FOUND")
+    assert creator.get(f"/resources/{deleted}/usage")["totals"]["calls"] == 0, "its sales stay"
+    faulty(bob(shop).ask("GET", f"/resources/{deleted}/usage"), 404, "NOT_FOUND")
     faulty(creator.ask("PATCH", f"/resources/{deleted}", {"isActive": True}), 404, "NOT_FOUND")
     assert creator.get("/resources")["resources"] == []
     assert creator.get("/api/v1/resources")["resources"] == []
@@ -262,7 +264,7 @@ def test_whoever_cannot_be_called_yet_is_told_what_is_missing(shop: Shop) -> Non
 
     def warned() -> list[str]:
         return [
-            re.sub(r".*: (PUT .*)\.", r"\1", each)
+            re.sub(r".*: (PUT .*), or x402jobs .*\.", r"\1", each)
             for each in creator.get(f"/resources/{made['id']}")["warnings"]
         ]
 

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import select
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -34,13 +35,18 @@ def on_a_terminal(
     pid, terminal = pty.fork()
     if pid == 0:
         os.execve(command[0], command, environment(TERM="xterm", **changes))
-    output = b""
+    output, answered = b"", not typed
     try:
-        while chunk := os.read(terminal, 4096):
-            output += chunk
-            if typed and question.encode() in output:
+        while True:
+            # What is typed while readline is only just taking the terminal over can get lost:
+            # whoever hears nothing types it again.
+            heard = select.select([terminal], [], [], 3)[0]
+            if heard and not (chunk := os.read(terminal, 4096)):
+                break
+            output += chunk if heard else b""
+            if typed and question.encode() in output and (not answered or not heard):
                 os.write(terminal, typed.encode())
-                typed = ""
+                answered = True
     except OSError:
         pass  # Linux's way to say that the other end has closed
     finally:

@@ -151,13 +151,14 @@ def test_an_answer_is_forgotten_after_its_day_and_the_sale_is_not(store):
 
 @pytest.mark.parametrize(
     ("facts", "is_kept"),
-    [({"valid_before": 1120}, False), ({"valid_before": 1200}, True), ({"opened_at": 5.0}, True)],
+    [({}, False), ({"ended_at": 1200.0}, True), ({"opened_at": 5.0}, True)],
 )
-def test_a_released_claim_is_forgotten_a_day_after_its_window_unless_it_got_far(
-    store, facts, is_kept
+@pytest.mark.parametrize("valid_before", [1120, 2**63 - 1])
+def test_a_released_claim_is_forgotten_a_day_later_unless_it_got_far(
+    store, valid_before, facts, is_kept
 ):
-    row = store.ledger.claim(bought(**facts))
-    store.ledger.swap(row, row.become(State.RELEASED))
+    row = store.ledger.claim(bought(valid_before=valid_before))
+    store.ledger.swap(row, row.become(State.RELEASED, **{"ended_at": 1100.0} | facts))
 
     store.ledger.purge(1150.0 + DAY)
 

@@ -55,7 +55,7 @@ def test_a_payer_who_was_paid_back_is_told_so_and_the_books_agree(shop: Shop) ->
 
     assert paid_out.exit_code == 0, paid_out.stderr
     body = reply.get_json()
-    assert (reply.status_code, body["message"]) == (409, "This payment has been refunded.")
+    assert (reply.status_code, body["error"]) == (409, "This payment has been refunded.")
     assert body["receipt"]["paidUsdc"] == "0.01" and "credit" not in body
     assert len(shop.claude.calls) == 1
     assert (before["revenueUsdc"], before["refundsDueUsdc"]) == ("0.01", "0.01")

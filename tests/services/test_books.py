@@ -2,9 +2,12 @@
 
 import pytest
 
+from x402jobs.domain.networks import DEVELOPMENT, NETWORKS, Networks
 from x402jobs.domain.page import Page
 from x402jobs.domain.sales import Sales
 from x402jobs.services.books import Books
+
+SHOP = Networks((DEVELOPMENT,))
 
 
 class RememberingLedger:
@@ -14,8 +17,8 @@ class RememberingLedger:
         self._sales = sales
         self.asked = []
 
-    def sales(self, template_ids):
-        self.asked.append(list(template_ids))
+    def sales(self, template_ids, uncounted):
+        self.asked.append([*template_ids, *uncounted])
         return self._sales
 
     def executions_of(self, limit, offset, **which):
@@ -26,7 +29,7 @@ class RememberingLedger:
 def test_the_sales_of_many_templates_are_asked_for_once_and_told_in_order():
     ledger = RememberingLedger({"b": Sales(calls=2), "a": Sales(calls=1)})
 
-    assert Books(ledger).sales_of_all(["a", "nothing", "b"]) == [
+    assert Books(ledger, SHOP).sales_of_all(["a", "nothing", "b"]) == [
         Sales(calls=1),
         Sales(),
         Sales(calls=2),
@@ -37,13 +40,13 @@ def test_the_sales_of_many_templates_are_asked_for_once_and_told_in_order():
 def test_the_sales_of_no_templates_are_not_asked_for():
     ledger = RememberingLedger({})
 
-    assert Books(ledger).sales_of_all([]) == []
+    assert Books(ledger, SHOP).sales_of_all([]) == []
     assert ledger.asked == []
 
 
 @pytest.mark.parametrize(("template_id", "calls"), [("a", 1), ("nothing", 0)])
 def test_the_sales_of_one_template_are_its_own(template_id, calls):
-    books = Books(RememberingLedger({"a": Sales(calls=1), "b": Sales(calls=2)}))
+    books = Books(RememberingLedger({"a": Sales(calls=1), "b": Sales(calls=2)}), SHOP)
 
     assert books.sales(template_id) == Sales(calls=calls)
 
@@ -51,7 +54,19 @@ def test_the_sales_of_one_template_are_its_own(template_id, calls):
 def test_runs_are_asked_for_by_template_or_by_caller_never_by_both():
     ledger = RememberingLedger({})
 
-    Books(ledger).runs_of("t1", 5, 10)
-    Books(ledger).calls_of("bob", 7, 0)
+    Books(ledger, SHOP).runs_of("t1", 5, 10)
+    Books(ledger, SHOP).calls_of("bob", 7, 0)
 
     assert ledger.asked == [(5, 10, {"template_id": "t1"}), (7, 0, {"caller_id": "bob"})]
+
+
+@pytest.mark.parametrize(
+    ("offered", "left_out"),
+    [((DEVELOPMENT,), []), ((NETWORKS["eip155:8453"],), [DEVELOPMENT.id])],
+)
+def test_play_money_is_not_added_to_what_a_shop_earns(offered, left_out):
+    ledger = RememberingLedger({})
+
+    Books(ledger, Networks(offered)).sales("a")
+
+    assert ledger.asked == [["a", *left_out]]

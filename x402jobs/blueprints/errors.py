@@ -10,6 +10,9 @@ from werkzeug.exceptions import HTTPException
 
 from x402jobs.blueprints.payment_headers import payment_required, payment_response
 from x402jobs.domain.errors import (
+    AnswerExpired,
+    Conflict,
+    InProgress,
     InvalidRequest,
     NotFound,
     PayloadTooLarge,
@@ -24,6 +27,8 @@ ROUTING: dict[int, X402JobsError] = {
     405: InvalidRequest("This method is not offered here."),
     413: PayloadTooLarge(),
 }
+NOT_A_FAILURE = (InProgress, AnswerExpired, Conflict)
+"""What is said about a purchase of which nothing has failed."""
 MAX_RETRY_AFTER_SECONDS = 3600
 
 
@@ -55,8 +60,9 @@ def say(error: X402JobsError) -> Response:
         headers = payment_response(execution)
         if execution.receipt is not None:
             # Seed 1's shape once money has moved.
-            body |= {"error": "Execution failed", "message": error.message}
-            body["receipt"] = execution.receipt.as_json()
+            body |= {"message": error.message, "receipt": execution.receipt.as_json()}
+            if not isinstance(error, NOT_A_FAILURE):
+                body["error"] = "Execution failed"
         if execution.credit is not None:
             body["credit"] = execution.credit.as_json()
     if isinstance(error, PaymentRequired):

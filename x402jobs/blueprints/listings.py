@@ -44,7 +44,7 @@ def say(template: StoredTemplate, sales: Sales) -> dict[str, Any]:
         "name": template.name,
         "description": template.description,
         "priceUsdc": as_usdc(template.price),
-        "network": services.resources.network(template).id,
+        "network": services.resources.paid_on(template).id,
         "parameters": services.templates.parameters(template),
         "model": services.agentic.answering_model(template.model),
         "allowsUserMessage": template.allows_user_message,

@@ -18,9 +18,12 @@ MAX_BODY_BYTES = 2 * 1024 * 1024
 """A prompt of 100 000 characters fits, even as JSON escapes of twelve bytes each."""
 
 
-def read_object() -> dict[str, Any]:
-    """The JSON object a creator has sent, for a schema to load."""
-    return reading.read_object(reading.read_body(request, MAX_BODY_BYTES))
+def read_object(empty: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The JSON object a creator has sent, for a schema to load; `empty` for no body at all."""
+    body = reading.read_body(request, MAX_BODY_BYTES)
+    if empty is not None and not body.strip():
+        return empty
+    return reading.read_object(body)
 
 
 def read_page() -> dict[str, int]:

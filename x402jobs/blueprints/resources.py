@@ -63,7 +63,7 @@ def delete_template(template_id: str) -> Response:
 def preview_template(template_id: str) -> Response:
     """What Claude would be asked, for these values. No call is made, nothing is charged."""
     template = services.resources.get(signed_in().user_id, template_id)
-    values = calls.check_values(replies.read_object())
+    values = calls.check_values(replies.read_object(empty={}))
     prompt = services.templates.find(Listing(template=template)).fill(values)
     return jsonify(
         systemPrompt=prompt.system,
@@ -75,10 +75,10 @@ def preview_template(template_id: str) -> Response:
 
 @bp.get(f"{ONE}/usage")
 def show_usage(template_id: str) -> Response:
-    """What the template has sold, in sums and run by run."""
-    template = services.resources.get(signed_in().user_id, template_id)
-    sales = services.books.sales(template.id)
-    page = services.books.runs_of(template.id, **replies.read_page())
+    """What the template has sold, in sums and run by run; also after it was deleted."""
+    services.resources.check_written(signed_in().user_id, template_id)
+    sales = services.books.sales(template_id)
+    page = services.books.runs_of(template_id, **replies.read_page())
     totals = {
         "calls": sales.calls,
         "completed": sales.completed,

@@ -52,9 +52,13 @@ def read(response: "Response", show: Show) -> Exit:
 
     if response.status_code != 200:
         return refused(response)
-    if not response.headers.get("Content-Type", "").startswith("text/event-stream"):
+    kind = response.headers.get("Content-Type", "")
+    if kind.startswith("application/json"):
+        return _whole(response, show)
+    if not kind.startswith("text/event-stream"):
         complain("The reply is not a stream of events; this is not an x402jobs template.")
-        return Exit.FAILED
+        paid = receipt_of(response.headers)
+        return _unfinished(paid, None) if paid else Exit.FAILED
     ending: Mapping[str, Any] = {}
     try:
         for data in events(response.iter_content(chunk_size=None)):
@@ -78,6 +82,17 @@ def read(response: "Response", show: Show) -> Exit:
     if receipt:
         return _unfinished(receipt, _object(ending, "credit"))
     return Exit.LATER if ending.get("recoverable") else Exit.FAILED
+
+
+def _whole(response: "Response", show: Show) -> Exit:
+    """An answer in one JSON reply, which the address asked for (?stream=false)."""
+    body = parse(response.content)
+    if show is words:
+        click.echo(plain(str(body.get("response"))))
+    else:
+        click.echo(response.text.rstrip("\n"))
+    _print_receipt(_object(body, "receipt") or receipt_of(response.headers))
+    return Exit.DONE if isinstance(body.get("response"), str) else Exit.FAILED
 
 
 def refused(response: "Response") -> Exit:

@@ -1,5 +1,6 @@
 """What a creator says about a template, before it is on the shelf."""
 
+import json
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -9,10 +10,13 @@ from typing import Any
 from x402jobs.domain.errors import InvalidRequest
 from x402jobs.domain.models import DEFAULT_MODEL
 from x402jobs.domain.money import MICRO
-from x402jobs.domain.prompt_template import TAG, Parameter
+from x402jobs.domain.prompt_template import MAX_PROMPT_BYTES, NAME, TAG, Parameter
 
 SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 MAX_SLUG_CHARACTERS = 60
+MAX_PARAMETERS_BYTES = 192 * 1024
+"""A list of templates, and every 402, repeats the definitions."""
+ALMOST_A_TAG = re.compile(rf"\{{({NAME})\}}")
 DEFAULT_MAX_TOKENS = 4096
 
 
@@ -42,6 +46,13 @@ class TemplateDraft:
             raise InvalidRequest(
                 "The stored prompt can no longer be read. Send it again.", field="systemPrompt"
             )
+        definitions = json.dumps(list(self.parameters), ensure_ascii=False)
+        if len(definitions.encode(errors="replace")) > MAX_PARAMETERS_BYTES:
+            raise InvalidRequest(
+                f"parameters: their definitions together are limited to {MAX_PARAMETERS_BYTES} "
+                "bytes of JSON; they are told to everybody who asks.",
+                field="parameters",
+            )
         defined: list[str] = []
         for place, definition in enumerate(self.parameters):
             try:
@@ -58,8 +69,7 @@ class TemplateDraft:
                     f"{parameter.name} is defined twice.", field=f"parameters.{place}.name"
                 )
             defined.append(parameter.name)
-            if parameter.default:
-                _check_default(parameter, f"parameters.{place}.default")
+            _check_choices(parameter, f"parameters.{place}")
         tags = sorted(set(TAG.findall(self.system_prompt)))
         if tags != sorted(defined):
             raise InvalidRequest(
@@ -76,19 +86,33 @@ class TemplateDraft:
             self.check()
         except InvalidRequest as fault:
             warnings.append(f"Nobody can call the template. {fault.message}")
+        if len(self.system_prompt.encode()) > MAX_PROMPT_BYTES:
+            warnings.append(
+                f"Nobody can call the template. Its prompt is longer than {MAX_PROMPT_BYTES} bytes "
+                "before anything is filled in."
+            )
         if self.price > MICRO:
             warnings.append("Most clients refuse to pay more than 1.00 USDC a call by themselves.")
+        for name in sorted(set(ALMOST_A_TAG.findall(TAG.sub("", self.system_prompt)))):
+            warnings.append(
+                f"{{{name}}} is not a tag and is sent as it stands; a tag is {{{name}}}{{/{name}}}."
+            )
         if not self.is_active:
             warnings.append("The template is paused: nobody can call it.")
         return warnings
 
 
-def _check_default(parameter: Parameter, field: str) -> None:
-    """A default that its own parameter refuses would be every caller's 400."""
+def _check_choices(parameter: Parameter, field: str) -> None:
+    """What its own parameter refuses would be every caller's 400."""
     try:
-        parameter.value(parameter.default)
+        for place, choice in enumerate(parameter.enum):
+            told = f"{field}.enum.{place}"
+            parameter.value(choice)
+        if parameter.default:
+            told = f"{field}.default"
+            parameter.value(parameter.default)
     except InvalidRequest as error:
-        raise InvalidRequest(f"The default does not fit: {error.message}", field=field) from None
+        raise InvalidRequest(f"{told} does not fit: {error.message}", field=told) from None
 
 
 def _listed(names: Sequence[str]) -> str:

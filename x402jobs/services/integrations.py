@@ -68,11 +68,20 @@ class Integrations:
         """Why nobody can call the creator's templates yet, in sentences with the mend."""
         config, warnings = self._keys.claude_config(user_id), []
         if not config.has_key:
-            warnings.append("No Claude key is stored: PUT /integrations/claude/config.")
+            warnings.append(
+                "No Claude key is stored: PUT /integrations/claude/config, "
+                "or x402jobs integrations claude set."
+            )
         elif not config.is_enabled:
-            warnings.append("Your Claude key is switched off: PUT /integrations/claude/config.")
+            warnings.append(
+                "Your Claude key is switched off: PUT /integrations/claude/config, "
+                "or x402jobs integrations claude on."
+            )
         if price and self._keys.pay_to(user_id) is None:
-            warnings.append("No payout address is stored: PUT /integrations/wallet/config.")
+            warnings.append(
+                "No payout address is stored: PUT /integrations/wallet/config, "
+                "or x402jobs integrations wallet set."
+            )
         return warnings
 
     def claude_key(self, listing: Listing, template: PromptTemplate) -> Secret:

@@ -69,6 +69,11 @@ class Resources:
             raise NotFound("You have no such template.")
         return template
 
+    def check_written(self, owner_id: str, template_id: str) -> None:
+        """Raises NotFound unless the template is the owner's, or was before it was deleted."""
+        if not self._catalogue.has_written(owner_id, template_id):
+            raise NotFound("You have no such template.")
+
     def edit(self, owner_id: str, template_id: str, changes: Mapping[str, Any]) -> StoredTemplate:
         """Change some of a draft's fields, by their names.
 
@@ -124,8 +129,12 @@ class Resources:
         return f"{self._public_url}/@{template.username}/{template.slug}"
 
     def network(self, template: StoredTemplate) -> Network:
-        """The network the template is preferably paid on: its own, unless nobody knows it now."""
+        """The network its creator wants to be paid on, unless nobody knows it now."""
         return self._networks.known(template.network) or self._networks.offered[0]
+
+    def paid_on(self, template: StoredTemplate) -> Network:
+        """The network a caller is asked to pay on first: the creator's, where it is offered."""
+        return self._networks.find(template.network) or self._networks.offered[0]
 
     def _stored(
         self, draft: TemplateDraft, id: str, owner_id: str, username: str, network: str = ""

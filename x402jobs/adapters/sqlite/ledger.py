@@ -42,7 +42,7 @@ _TAKE_OVER = f"""UPDATE x402_executions SET worker = :worker, attempt = attempt 
         LEFT JOIN x402_workers w ON w.id = e.worker
         LEFT JOIN json_each(:left) l ON l.key = e.id
         WHERE e.state IN ('claimed', 'settling', 'settled') AND (
-            l.value = e.attempt
+            (l.value = e.attempt AND e.worker = :worker)
             OR coalesce(w.seen_at, e.created_at) < {_CLOCK} - :unseen
         )
         ORDER BY e.created_at LIMIT :limit
@@ -54,7 +54,7 @@ _PURGE = (
     )""",
     """DELETE FROM x402_executions
     WHERE kind = 'paid' AND state = 'released' AND opened_at IS NULL
-        AND valid_before < :yesterday""",
+        AND ended_at < :yesterday""",
     f"DELETE FROM x402_workers WHERE seen_at < {_CLOCK} - 86400",
 )
 _EXECUTION = """SELECT e.*, r.registered_by FROM x402_executions e
@@ -74,7 +74,8 @@ _SALES = """
         SUM(amount * (state = 'refund_due')) AS refunds_due
     FROM (
         SELECT *, kind = 'free' OR (kind = 'paid' AND "transaction" IS NOT NULL) AS sold
-        FROM x402_executions WHERE template_id IN (SELECT value FROM json_each(?))
+        FROM x402_executions WHERE template_id IN (SELECT value FROM json_each(:ids))
+            AND coalesce(network NOT IN (SELECT value FROM json_each(:uncounted)), TRUE)
     )
     GROUP BY template_id"""
 
@@ -145,8 +146,10 @@ class SqliteLedger:
             values = {"yesterday": now - DAY_SECONDS}
             return sum(connection.execute(sql, values).rowcount for sql in _PURGE)
 
-    def sales(self, template_ids: Sequence[str]) -> dict[str, Sales]:
-        rows = self._database.read(_SALES, json.dumps(list(template_ids)))
+    def sales(self, template_ids: Sequence[str], uncounted: Sequence[str] = ()) -> dict[str, Sales]:
+        values = {"ids": json.dumps(list(template_ids)), "uncounted": json.dumps(list(uncounted))}
+        with self._database.connection() as connection:
+            rows = connection.execute(_SALES, values).fetchall()
         names = [field.name for field in fields(Sales)]
         return {row["template_id"]: Sales(**{each: row[each] for each in names}) for row in rows}
 
@@ -159,6 +162,8 @@ class SqliteLedger:
         caller_id: str | None = None,
     ) -> Page[Execution]:
         which = "template_id = :who" if template_id is not None else "caller_id = :who"
+        # Anybody can sign what an empty wallet cannot pay: such claims are no news.
+        which += " AND NOT (kind = 'paid' AND state = 'released' AND verified_at IS NULL)"
         with self._database.connection() as connection:
             rows = connection.execute(
                 f"""WITH found AS (SELECT {_NAMES} FROM x402_executions WHERE {which}),
