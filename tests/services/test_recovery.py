@@ -131,6 +131,7 @@ def test_what_cannot_be_decided_stays_settling_and_is_looked_at_again(bench):
 
 def test_a_row_of_ones_own_is_taken_up_once_it_is_left(bench):
     row = walked(bench.store, State.SETTLING, State.SETTLED)
+    bench.recovery._worker = "w1"
     bench.ledger.beat("w1")
     assert bench.recovery.round() == 0
 

@@ -25,9 +25,16 @@ class LeftRows:
         self._lock = Lock()
 
     def leave(self, execution: Execution, pause: float = 0.0) -> None:
-        """Give up a row at this attempt, to be looked at after so many seconds."""
+        """Give up a row at this attempt, to be looked at after so many seconds.
+
+        Said of an older attempt than is known here it changes nothing: whoever was overtaken by
+        this worker's own recovery must not hide the row that it has left since.
+        """
         with self._lock:
-            self._rows[execution.id] = _Left(execution.attempt, self._clock.monotonic() + pause)
+            known = self._rows.get(execution.id)
+            if known is None or known.attempt <= execution.attempt:
+                at = self._clock.monotonic() + pause
+                self._rows[execution.id] = _Left(execution.attempt, at)
 
     def due(self) -> dict[str, int]:
         """Attempts by id of the rows whose time has come."""

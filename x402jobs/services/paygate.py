@@ -177,7 +177,11 @@ class Paygate:
         """The caller's row: taken up from a debt, unpaid and in memory only, or claimed."""
         if (debt := self._debt(listing, call)) is not None:
             owed = debt.rerun(self._worker, call.began)
-            self._ledger.swap(debt, owed)
+            try:
+                self._ledger.swap(debt, owed)
+            except StoreUnavailable:
+                self._left.leave(owed)  # it may have been written all the same
+                raise
             return Admission(owed, self._clock.monotonic() + self._first_content_seconds)
         networks = self._pricing.networks_of(template, call)
         fresh = Execution(
@@ -272,6 +276,9 @@ class Paygate:
         except (StoreUnavailable, Superseded) as trouble:
             log.error("row_not_let_go", execution_id=before.id, code=trouble.code)
             self._left.leave(before)
+            if isinstance(trouble, Superseded) and isinstance(error, PaymentRequired):
+                # Whoever has the row now may be taking the money: ask for no other payment.
+                raise trouble from error
             return
         log.info("row_let_go", execution_id=after.id, state=after.state, code=code)
         if isinstance(error, X402JobsError) and after.receipt is not None:

@@ -1,0 +1,78 @@
+"""What a worker may still say and do once another one has its row."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.fakes import FakeClock, FakeFacilitator
+from tests.services.test_paygate import CALL, Gate
+from x402jobs.domain.errors import InProgress, PaymentRequired, StoreUnavailable
+from x402jobs.domain.execution import State
+from x402jobs.ports import Refused
+from x402jobs.services.left_rows import LeftRows
+
+
+class Overtaking(FakeFacilitator):
+    """Takes so long to verify that another worker has the claim by then."""
+
+    def verify(self, payment, requirements):
+        row = self.ledger.row
+        self.ledger.rows[row.id] = replace(row, worker="w2", attempt=row.attempt + 1)
+        return super().verify(payment, requirements)
+
+
+@pytest.fixture
+def gate():
+    return Gate()
+
+
+def overtaken(gate, verdict):
+    gate.paygate._facilitator = slow = Overtaking(verifies=verdict)
+    slow.ledger = gate.ledger
+
+
+def test_who_has_lost_the_claim_asks_for_no_other_payment(gate):
+    overtaken(gate, Refused("nonce_already_used"))
+
+    with pytest.raises(InProgress):
+        gate.buy()
+
+    assert gate.states() == [(State.CLAIMED, 2)]
+
+
+def test_who_still_has_the_claim_says_why_it_was_refused(gate):
+    gate.facilitator.verifies = Refused("insufficient_funds")
+
+    with pytest.raises(PaymentRequired, match="insufficient_funds"):
+        gate.buy()
+
+    assert gate.states() == [(State.RELEASED, 1)]
+
+
+def test_a_rerun_that_may_have_been_written_is_left_for_recovery(gate):
+    listing = gate.owing()
+    gate.ledger.troubles = {"settled": 1}
+
+    with pytest.raises(StoreUnavailable):
+        with gate.admit(listing=listing, call=CALL):
+            pass
+
+    assert gate.left.due() == {listing.earlier.id: listing.earlier.attempt + 1}
+
+
+def test_an_older_attempt_does_not_hide_the_row_that_was_left_since(gate):
+    row, left = gate.buy(), LeftRows(FakeClock())
+    left.leave(replace(row, attempt=2))
+
+    left.leave(row)
+
+    assert left.due() == {row.id: 2}
+
+
+def test_a_newer_attempt_takes_the_place_of_an_older_one(gate):
+    row, left = gate.buy(), LeftRows(FakeClock())
+    left.leave(row)
+
+    left.leave(replace(row, attempt=2))
+
+    assert left.due() == {row.id: 2}
