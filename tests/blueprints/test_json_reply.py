@@ -12,6 +12,7 @@ from tests.blueprints.conftest import WatchedFacilitator, forge, headers_of, ref
 from tests.conftest import PRICE, RAIN, Shop, decoded, events, text_of
 from x402jobs.blueprints import json_reply
 from x402jobs.blueprints.line import SocketLine
+from x402jobs.domain.errors import InProgress
 from x402jobs.services import runs
 
 WORDS = {"text": "Rain taps the window."}
@@ -357,7 +358,7 @@ def refused_answer(reply: TestResponse, status: int, code: str) -> dict[str, Any
     return body
 
 
-def test_a_store_that_stays_away_at_the_end_is_said_with_the_receipt(
+def test_a_row_that_was_taken_over_before_the_end_is_said_with_the_receipt(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runs, "STORE_PATIENCE_SECONDS", 0.0)
@@ -373,7 +374,7 @@ def test_a_store_that_stays_away_at_the_end_is_said_with_the_receipt(
     asking.join()
 
     body = refused_answer(told[0], 409, "IN_PROGRESS")
-    assert (body["error"], body["receipt"]["paidUsdc"]) == ("Execution failed", "0.01")
+    assert (body["error"], body["receipt"]["paidUsdc"]) == (InProgress.sentence, "0.01")
     assert "credit" not in body
 
 
