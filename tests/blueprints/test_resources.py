@@ -312,6 +312,8 @@ def test_a_network_that_is_offered_no_longer_may_stay(shop: Shop) -> None:
     kept = creator.patch(haiku_id(shop), network=shown["network"], name="Other")
 
     assert (shown["network"], kept["network"]) == ("eip155:8453", "eip155:8453")
+    public = creator.get("/api/v1/resources/@ada/haiku")
+    assert public["network"] == "eip155:31337", "what callers are asked to pay on"
     made = creator.ask("POST", "/resources", SONNET | {"network": "base"})
     said = faulty(made, 400, "INVALID_REQUEST", "network")
     assert said["error"] == "network must be one of: eip155:31337."

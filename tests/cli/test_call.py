@@ -203,6 +203,22 @@ def test_claudes_own_retry_after_is_passed_on(buy: Command, claude: ClaudeServer
     assert "Try again in 90 s." in refused.stderr
 
 
+def test_an_address_that_asks_for_one_reply_is_read_as_one(
+    shell: Command, shop: Demo, claude: ClaudeServer, spent: Callable[[], int]
+) -> None:
+    claude.script({"text": "Rain taps."})
+
+    bought = shell(
+        *("call", f"{shop.template_url}?stream=false", "-p", "topic=rain"),
+        *("--data", str(shop.data)),
+    )
+
+    assert bought.returncode == 0, bought.stderr
+    assert json.loads(bought.stdout)["response"] == "Rain taps."
+    assert "paid         0.01 USDC" in bought.stderr
+    assert spent() == PRICE
+
+
 def test_a_shop_without_a_key_is_shut(
     buy: Command, shop: Demo, claude: ClaudeServer, spent: Callable[[], int]
 ) -> None:

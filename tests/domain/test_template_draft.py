@@ -143,5 +143,47 @@ def test_the_creator_is_warned_of_what_keeps_callers_away(changes, says):
     assert [each[: len(part)] for each, part in zip(warnings, says, strict=True)] == says
 
 
+@pytest.mark.parametrize("almost", ["{topic}", "{{topic}}", "{topic} {/topic}", "{topic}{/style}"])
+def test_what_is_almost_a_tag_is_pointed_out(almost):
+    (said,) = TemplateDraft(name="Haiku", price=0, system_prompt=f"On {almost}.").warnings()
+
+    assert said.startswith("{topic} is not a tag and is sent as it stands; ")
+
+
+@pytest.mark.parametrize("plain", ["{}", "{ topic }", '{"a": 1}', "{a-b}", "topic", "{a}{/a}"])
+def test_other_braces_are_nobodys_mistake(plain):
+    parameters = [{"name": "a"}] if "{a}" in plain else []
+    written = TemplateDraft(name="H", price=0, system_prompt=plain, parameters=parameters)
+
+    assert written.warnings() == []
+
+
+def test_a_prompt_that_no_call_could_send_is_pointed_out():
+    (said,) = TemplateDraft(name="H", price=0, system_prompt="é" * 100_001).warnings()
+
+    assert said.startswith("Nobody can call the template. Its prompt is longer than 200000 bytes")
+
+
+def test_definitions_are_limited_together():
+    each = {"name": "a", "enum": ["é" * 500] * 100}
+    several = [each | {"name": f"a{number}"} for number in range(3)]
+    tags = "".join(f"{{a{number}}}{{/a{number}}}" for number in range(3))
+
+    TemplateDraft(name="H", price=0, system_prompt="{a}{/a}", parameters=[each]).check()
+    with pytest.raises(InvalidRequest, match="196608 bytes") as refusal:
+        TemplateDraft(name="H", price=0, system_prompt=tags, parameters=several).check()
+
+    assert refusal.value.field == "parameters"
+
+
+def test_a_choice_its_own_parameter_refuses_is_refused_when_saving():
+    parameter = {"name": "a", "maxLength": 2, "enum": ["yy", "yyy"]}
+
+    with pytest.raises(InvalidRequest, match="at most 2 characters") as refusal:
+        TemplateDraft(name="H", price=0, system_prompt="{a}{/a}", parameters=[parameter]).check()
+
+    assert refusal.value.field == "parameters.0.enum.1"
+
+
 def test_a_draft_does_not_show_its_prompt():
     assert "canary" not in repr(draft("canary"))
