@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.tools import need
+from x402jobs.cli.template_file import parameters_of, read_template
 from x402jobs.devkit.demo import Demo
+from x402jobs.domain.money import parse_usdc
 from x402jobs.domain.networks import DEVELOPMENT
+from x402jobs.domain.template_draft import TemplateDraft
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -74,6 +77,23 @@ def test_the_curl_example_prints_events_as_they_are_written(demo: Demo, tmp_path
     printed = output_of("sh", "-c", command, cwd=tmp_path, TOKEN=demo.creator_token)
 
     assert printed.startswith('data: {"type":"text","content":"Rain"}\n\ndata: ')
+
+
+def test_the_template_in_the_readme_can_be_sold_as_it_stands(tmp_path: Path) -> None:
+    (written,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    (file := tmp_path / "limerick.toml").write_text(written)
+
+    fields = read_template(str(file))
+    draft = TemplateDraft(
+        name=fields["name"],
+        price=parse_usdc(fields["priceUsdc"]),
+        system_prompt=fields["systemPrompt"],
+        parameters=parameters_of(fields["systemPrompt"]),
+    )
+
+    assert set(fields) == {"name", "priceUsdc", "systemPrompt"}
+    assert draft.warnings() == []
+    draft.check()
 
 
 def test_the_play_money_in_the_readme_is_the_one_we_use() -> None:

@@ -1,7 +1,6 @@
 """The keys that secrets are sealed with, and which of them is still needed."""
 
 import json
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from x402jobs.cli.options import data_option
+from x402jobs.cli.options import data_option, settings_at
 from x402jobs.cli.terminal import complain
-from x402jobs.settings import Settings
 
 if TYPE_CHECKING:
     from x402jobs.services.rotation import Standing
@@ -55,7 +53,7 @@ def status(data: Path) -> None:
     """Show which value is sealed with which key. Opens each, changes none."""
     from x402jobs import embedded
 
-    _show(embedded.rotation(_settings(data)).standing())
+    _show(embedded.rotation(settings_at(data)).standing())
 
 
 @keys.command()
@@ -87,7 +85,7 @@ def rotate(context: click.Context, batch: int, data: Path) -> None:
         if terminal:
             click.echo(f"\r{seen} values seen, {resealed} sealed anew", nl=False)
 
-    resealed, standing = embedded.rotation(_settings(data)).rotate(batch, tell)
+    resealed, standing = embedded.rotation(settings_at(data)).rotate(batch, tell)
     if terminal:
         click.echo()
     _show(standing, resealed=resealed)
@@ -111,7 +109,7 @@ def add(context: click.Context, key_id: str | None, data: Path) -> None:
     """
     from x402jobs import embedded
 
-    settings = _settings(data)
+    settings = settings_at(data)
     try:
         if settings.keys:
             click.echo(embedded.key_ring(settings).latest().fresh_entry(key_id))
@@ -139,7 +137,7 @@ def remove(context: click.Context, key_ids: tuple[str, ...], data: Path) -> None
     """
     from x402jobs import embedded
 
-    settings = _settings(data)
+    settings = settings_at(data)
     if settings.keys:
         complain("X402JOBS_KEYS is set, so the ring is yours to change. Nothing was changed.")
         context.exit(1)
@@ -156,14 +154,6 @@ def remove(context: click.Context, key_ids: tuple[str, ...], data: Path) -> None
         complain(f"{error}.")
         context.exit(1)
     click.echo(f"{', '.join(key_ids)}: removed")
-
-
-def _settings(data: Path) -> Settings:
-    """The environment's, over this directory, which must be there: nothing is made by looking."""
-    if not data.is_dir():
-        complain(f"there is no data directory {data}.")
-        sys.exit(1)
-    return Settings.from_env({**os.environ, "X402JOBS_DATA": str(data)})
 
 
 def _show(standing: "Standing", **done: int) -> None:

@@ -1,7 +1,6 @@
 """The ledger, for its operator: does it hold, what is in it, what has been paid out."""
 
 import json
-import os
 import re
 import sys
 from datetime import UTC, datetime
@@ -10,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from x402jobs.cli.options import data_option
+from x402jobs.cli.options import data_option, settings_at
 from x402jobs.cli.shop import yes_option
 from x402jobs.cli.table import columns, pairs
 from x402jobs.cli.terminal import complain
 from x402jobs.domain.execution import State
 from x402jobs.domain.money import as_usdc
-from x402jobs.settings import Settings
 
 if TYPE_CHECKING:
     from x402jobs.ports import Entry
@@ -72,7 +70,7 @@ def check(context: click.Context, data: Path) -> None:
     """
     from x402jobs import wiring
 
-    report = wiring.audit(_settings(data)).check()
+    report = wiring.audit(settings_at(data)).check()
     _show_report(report)
     context.exit(1 if report.broken else 0)
 
@@ -100,7 +98,9 @@ def list_entries(
     """List executions, newest first."""
     from x402jobs import embedded
 
-    page = embedded.audit(_settings(data)).entries(limit, State(state) if state else None, template)
+    page = embedded.audit(settings_at(data)).entries(
+        limit, State(state) if state else None, template
+    )
     said = [_document(entry) for entry in page.items]
     if not sys.stdout.isatty():
         click.echo(json.dumps({"executions": said, "total": page.total}))
@@ -135,7 +135,7 @@ def show(execution_id: str, data: Path) -> None:
     """Show one execution: everything but what is sealed."""
     from x402jobs import embedded
 
-    _show(embedded.audit(_settings(data)).entry(execution_id))
+    _show(embedded.audit(settings_at(data)).entry(execution_id))
 
 
 @ledger.command()
@@ -158,20 +158,12 @@ def refund(execution_id: str, transaction: str, yes: bool, data: Path) -> None:
     """
     from x402jobs import embedded
 
-    audit = embedded.audit(_settings(data))
+    audit = embedded.audit(settings_at(data))
     row = audit.entry(execution_id).execution
     if row.state is State.REFUND_DUE and not yes:
         _agree(f"{as_usdc(row.amount)} USDC to {row.payer} on {row.network} in {transaction}?")
     audit.pay_out(execution_id, transaction)
     _show(audit.entry(execution_id))
-
-
-def _settings(data: Path) -> Settings:
-    """The environment's, over this directory, which must be there: nothing is made by looking."""
-    if not data.is_dir():
-        complain(f"there is no data directory {data}.")
-        sys.exit(1)
-    return Settings.from_env({**os.environ, "X402JOBS_DATA": str(data)})
 
 
 def _agree(question: str) -> None:

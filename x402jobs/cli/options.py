@@ -1,9 +1,12 @@
 """Options that several commands share."""
 
+import os
+import sys
 from pathlib import Path
 
 import click
 
+from x402jobs.cli.terminal import complain
 from x402jobs.settings import Settings
 
 
@@ -53,3 +56,11 @@ data_option = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     help="Directory of the embedded store and its keys.",
 )
+
+
+def settings_at(data: Path) -> Settings:
+    """The environment's, over this directory, which must be there: nothing is made by looking."""
+    if not data.is_dir():
+        complain(f"there is no data directory {data}.")
+        sys.exit(1)
+    return Settings.from_env({**os.environ, "X402JOBS_DATA": str(data)})
