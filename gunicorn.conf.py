@@ -8,7 +8,7 @@ bind = os.environ.get("X402JOBS_BIND") or "127.0.0.1:4020"
 
 # Embedded mode is one process on purpose: a second could not follow the first one's streams.
 workers = 1
-worker_class = "gevent"
+worker_class = "x402jobs.worker.Worker"  # gevent
 worker_connections = 4000
 
 # Streams are long: the worker's heartbeat is gevent's own, so this is no limit on them.

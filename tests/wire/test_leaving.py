@@ -1,5 +1,7 @@
 """Callers who hang up, and callers who do not read."""
 
+import os
+import signal
 import socket
 import time
 from collections.abc import Callable
@@ -8,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import PRICE, RAIN, events, text_of
-from tests.wire.conftest import Connection, Server, eventually
+from tests.wire.conftest import Connection, Server, eventually, serving
 
 pytestmark = pytest.mark.wire
 
@@ -159,3 +161,18 @@ def is_open(server: Server, connection: Connection) -> bool:
     ends = f"0100007F:{server.port:04X} 0100007F:{connection.port:04X} 01"
     lines = Path("/proc/net/tcp").read_text().splitlines()
     return any(ends in " ".join(line.split()) for line in lines)
+
+
+def test_a_server_that_ends_first_tells_what_a_caller_who_has_left_has_paid_for(
+    tmp_path: Path,
+) -> None:
+    with serving(tmp_path) as shop:
+        shop.claude.script({"text": WORDS * 20, "deltaMs": 20})
+        with shop.dial().send("POST", shop.path, shop.payment(), BODY) as connection:
+            assert connection.head()[0] == 200
+            connection.leave()
+
+        os.kill(shop.pid, signal.SIGTERM)
+
+        assert eventually(lambda: "Worker exiting" in shop.log.read_text(), 20)
+        assert shop.states() == ["completed"]

@@ -153,6 +153,11 @@ class Runs:
         for run in list(self._running.values()):
             run.interrupt(Drained())
 
+    @property
+    def are_over(self) -> bool:
+        """Whether nothing is being told."""
+        return not self._running
+
     def resume_token(self, execution: Execution) -> str:
         """What lets its bearer come back to this execution without the payment."""
         return self._box.sign(_resume(execution.id))
