@@ -19,14 +19,11 @@ from x402jobs.domain.payment import Authorization, Payment, PaymentRequirements
 from x402jobs.domain.prompt_template import Prompt
 from x402jobs.domain.secret import Secret
 from x402jobs.ports import (
-    Canceled,
     Place,
     Refused,
+    Seen,
     Settled,
-    Transferred,
     Unknown,
-    Unseen,
-    Unused,
     Verified,
 )
 
@@ -91,6 +88,10 @@ class MemoryLedger:
         if sealed_answer is not None:
             self.answers[after.id] = sealed_answer
 
+    def earlier(self, claim_key: str) -> Execution | None:
+        self._step("earlier")
+        return next((row for row in self.rows.values() if row.claim_key == claim_key), None)
+
     def record(self, execution: Execution) -> None:
         self._step("record")
         self.rows[execution.id] = execution
@@ -151,12 +152,10 @@ class FakeChain:
     """ports.Chain that shows one thing after the other, the last for ever. A look takes 1 s."""
 
     clock: FakeClock
-    shows: list[Transferred | Canceled | Unused | Unseen] = field(default_factory=list)
+    shows: list[Seen] = field(default_factory=list)
     looks: int = 0
 
-    def look(
-        self, signed: Authorization, network: Network, since: float
-    ) -> Transferred | Canceled | Unused | Unseen:
+    def look(self, signed: Authorization, network: Network, since: float) -> Seen:
         self.looks += 1
         self.clock.advance(1)
         return self.shows.pop(0) if len(self.shows) > 1 else self.shows[0]

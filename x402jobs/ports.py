@@ -68,6 +68,10 @@ class Ledger(Protocol):
         """
         ...
 
+    def earlier(self, claim_key: str) -> Execution | None:
+        """What this payment has bought, or is buying, as it stands now."""
+        ...
+
     def record(self, execution: Execution) -> None:
         """Insert a finished unpaid run."""
         ...
@@ -536,6 +540,11 @@ class Canceled:
 
 
 @dataclass(frozen=True)
+class SpentElsewhere:
+    """The payer signed its nonce twice, and the other one was used. This one never will be."""
+
+
+@dataclass(frozen=True)
 class Unused:
     """Not used up to a block of time `at`, in unix seconds.
 
@@ -553,13 +562,13 @@ Doubt = Literal[
     "behind",
     "shallow",
     "not_found",
-    "used_otherwise",
+    "no_transfer",
 ]
 """Why nothing can be said.
 
 Nobody answered, or in time; what they said cannot be read, is about another chain or contradicts
 itself; the node has not kept up; it was used, but not deep enough yet; it was used, but longer ago
-than we looked back; it was used, and the money went elsewhere.
+than we looked back; it was used, and no transfer follows.
 """
 
 
@@ -570,12 +579,13 @@ class Unseen:
     reason: Doubt
 
 
+Seen = Transferred | Canceled | SpentElsewhere | Unused | Unseen
+
+
 class Chain(Protocol):
     """Where money moves, as a node of it tells."""
 
-    def look(
-        self, signed: Authorization, network: Network, since: float
-    ) -> Transferred | Canceled | Unused | Unseen:
+    def look(self, signed: Authorization, network: Network, since: float) -> Seen:
         """What became of an authorization, on blocks deep enough to count.
 
         `since` is when it came to us, in unix seconds: a use from somewhat before that on is found.

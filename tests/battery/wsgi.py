@@ -31,14 +31,12 @@ from x402jobs.domain.payment import Authorization, Payment, PaymentRequirements
 from x402jobs.domain.prompt_template import Prompt
 from x402jobs.domain.secret import Secret
 from x402jobs.ports import (
-    Canceled,
     Refused,
+    Seen,
     Settled,
     Speech,
-    Transferred,
     Unknown,
     Unseen,
-    Unused,
     Verified,
 )
 from x402jobs.services.caretaker import Caretaker
@@ -160,9 +158,7 @@ class BlindableChain:
     def __init__(self, data: Path) -> None:
         self._chains = Chains(ledgers(data))
 
-    def look(
-        self, signed: Authorization, network: Network, since: float
-    ) -> Transferred | Canceled | Unused | Unseen:
+    def look(self, signed: Authorization, network: Network, since: float) -> Seen:
         if (CONTROL / BLIND).exists():
             return Unseen("no_answer")
         return self._chains.look(signed, network, since)

@@ -23,7 +23,7 @@ from x402jobs.devkit.development_ledger import DevelopmentLedger
 from x402jobs.devkit.wallet import Wallet
 from x402jobs.domain.networks import DEVELOPMENT, Network
 from x402jobs.domain.payment import Authorization
-from x402jobs.ports import Canceled, Transferred, Unseen, Unused
+from x402jobs.ports import Seen, Unseen
 from x402jobs.services import agentic
 from x402jobs.settings import Settings
 from x402jobs.wiring import development_ledger
@@ -96,10 +96,8 @@ class Chains:
     ledgers: tuple[DevelopmentLedger, ...]
     is_blind: bool = False
 
-    def look(
-        self, signed: Authorization, network: Network, since: float
-    ) -> Transferred | Canceled | Unused | Unseen:
-        seen: Transferred | Canceled | Unused | Unseen = Unseen("another_chain")
+    def look(self, signed: Authorization, network: Network, since: float) -> Seen:
+        seen: Seen = Unseen("another_chain")
         if self.is_blind:
             return Unseen("no_answer")
         for ledger in self.ledgers:

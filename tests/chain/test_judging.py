@@ -10,7 +10,7 @@ from x402jobs.adapters import chain as judge
 from x402jobs.adapters.chain import RpcChain
 from x402jobs.adapters.facilitator import X402Facilitator
 from x402jobs.domain.networks import NETWORKS
-from x402jobs.ports import Canceled, Transferred, Unseen, Unused
+from x402jobs.ports import Canceled, SpentElsewhere, Transferred, Unseen, Unused
 
 CREATOR = "0x" + "c1" * 20
 PRICE = 10_000
@@ -107,7 +107,7 @@ def test_a_transfer_beside_it_in_the_transaction_does_not_pay_for_it(evm, look):
     transaction = evm.submit_together(elsewhere, beside)
     evm.mine(DEPTH)
 
-    assert look(ours) == Unseen("used_otherwise")
+    assert look(ours) == SpentElsewhere()
     assert look(beside) == Transferred(transaction, 3)
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from tests.chain.conftest import Money, asked_of, payment_of, settle
 from x402jobs.domain.networks import NETWORKS
-from x402jobs.ports import Settled, Transferred, Unseen, Unused
+from x402jobs.ports import Settled, SpentElsewhere, Transferred, Unseen, Unused
 
 CREATOR = "0x" + "c1" * 20
 SOMEBODY = "0x" + "0b" * 20
@@ -98,7 +98,7 @@ def test_a_nonce_that_paid_for_something_else_has_not_paid_us(money, instead):
     money.move(money.sign(payer, *instead, nonce=signed.authorization.nonce))
     money.bury()
 
-    assert look(money, signed) == Unseen("used_otherwise")
+    assert look(money, signed) == SpentElsewhere()
 
 
 def test_another_payers_nonce_is_another_nonce(money):

@@ -71,6 +71,16 @@ def test_a_claim_is_refused_while_somebody_has_it(store):
     assert earlier(store) == first
 
 
+@pytest.mark.parametrize("states", [(), (State.RELEASED,), TO_SETTLED])
+def test_what_a_payment_has_bought_is_found_by_its_key_as_it_stands_now(store, states):
+    assert store.ledger.earlier(CLAIM_KEY) is None
+
+    row = walked(store, *states)
+
+    assert store.ledger.earlier(CLAIM_KEY) == row
+    assert store.ledger.earlier(CLAIM_KEY[:-1]) is None
+
+
 @pytest.mark.parametrize(
     "states",
     [

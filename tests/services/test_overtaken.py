@@ -4,12 +4,29 @@ from dataclasses import replace
 
 import pytest
 
-from tests.fakes import FakeClock, FakeFacilitator
-from tests.services.test_paygate import CALL, Gate
-from x402jobs.domain.errors import InProgress, PaymentRequired, StoreUnavailable
+from tests.fakes import NOW, FakeClock, FakeFacilitator
+from tests.services.test_paygate import CALL, PAYMENT, Gate
+from x402jobs.domain.errors import (
+    Conflict,
+    InProgress,
+    PaymentRequired,
+    SettlementUnknown,
+    StoreUnavailable,
+)
 from x402jobs.domain.execution import State
 from x402jobs.ports import Refused
 from x402jobs.services.left_rows import LeftRows
+
+LATE = replace(
+    CALL,
+    payment=replace(
+        PAYMENT, authorization=replace(PAYMENT.authorization, valid_before=int(NOW) + 59)
+    ),
+)
+DEAR = replace(
+    CALL, payment=replace(PAYMENT, authorization=replace(PAYMENT.authorization, value=9_999))
+)
+"""The same payment, as far as its key goes, presented when it no longer does."""
 
 
 class Overtaking(FakeFacilitator):
@@ -38,6 +55,41 @@ def test_who_has_lost_the_claim_asks_for_no_other_payment(gate):
         gate.buy()
 
     assert gate.states() == [(State.CLAIMED, 2)]
+
+
+@pytest.mark.parametrize("call", [LATE, DEAR], ids=["for want of time", "for its amount"])
+@pytest.mark.parametrize(
+    ("meanwhile", "hears"),
+    [
+        (State.CLAIMED, InProgress),
+        (State.SETTLING, SettlementUnknown),
+        (State.SETTLED, InProgress),
+        (State.COMPLETED, InProgress),
+        (State.REFUND_DUE, InProgress),
+        (State.REFUNDED, Conflict),
+        (State.RELEASED, PaymentRequired),
+    ],
+)
+def test_no_other_payment_is_asked_for_of_who_was_overtaken_between_look_and_refusal(
+    gate, call, meanwhile, hears
+):
+    """The listing that this call has read knows nothing of the payment yet."""
+    gate.buy()
+    gate.ledger.rows = {id: replace(row, state=meanwhile) for id, row in gate.ledger.rows.items()}
+    before = gate.ledger.row
+
+    with pytest.raises(hears):
+        gate.buy(call=call)
+
+    assert gate.ledger.row == before
+
+
+def test_a_forger_who_is_refused_learns_nothing_of_the_payment(gate):
+    gate.buy()
+    gate.facilitator.signer_is = None
+
+    with pytest.raises(PaymentRequired):
+        gate.buy(call=LATE)
 
 
 def test_who_still_has_the_claim_says_why_it_was_refused(gate):

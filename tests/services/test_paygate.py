@@ -311,7 +311,7 @@ def test_a_payment_that_does_not_fit_leaves_no_row(gate, payment):
     with pytest.raises(PaymentRequired):
         gate.buy(call=replace(CALL, payment=payment))
 
-    assert (gate.ledger.steps, gate.facilitator.asked) == ([], [])
+    assert (gate.ledger.rows, gate.facilitator.asked) == ({}, [])
 
 
 @pytest.mark.parametrize("signer", [None, "0x" + "66" * 20])

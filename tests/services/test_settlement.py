@@ -10,7 +10,16 @@ from x402jobs.domain.errors import SettlementUnknown, StoreUnavailable, Supersed
 from x402jobs.domain.execution import Execution, Kind, State
 from x402jobs.domain.networks import DEVELOPMENT, Networks
 from x402jobs.domain.payment import PaymentRequirements
-from x402jobs.ports import Canceled, Refused, Settled, Transferred, Unknown, Unseen, Unused
+from x402jobs.ports import (
+    Canceled,
+    Refused,
+    Settled,
+    SpentElsewhere,
+    Transferred,
+    Unknown,
+    Unseen,
+    Unused,
+)
 from x402jobs.services import settlement
 from x402jobs.services.left_rows import LeftRows
 from x402jobs.services.settlement import CONFIRM_SECONDS, Settlement, payment_place
@@ -108,6 +117,8 @@ def test_what_the_chain_shows_to_have_moved_is_settled_in_the_chains_words(bench
         (NO, [STALE, FRESH], "insufficient_balance"),
         (YES, [Canceled()], settlement.CANCELED),
         (LOST, [Canceled()], settlement.CANCELED),
+        (YES, [SpentElsewhere()], settlement.SPENT_ELSEWHERE),
+        (LOST, [SpentElsewhere()], settlement.SPENT_ELSEWHERE),
         (YES, [LATE], settlement.EXPIRED),
         (LOST, [LATE], settlement.EXPIRED),
     ],
@@ -208,6 +219,7 @@ def test_without_a_chain_the_facilitators_word_is_taken(said, state):
     [
         ([MOVED], State.SETTLED, None),
         ([Canceled()], State.RELEASED, settlement.CANCELED),
+        ([SpentElsewhere()], State.RELEASED, settlement.SPENT_ELSEWHERE),
         ([LATE], State.RELEASED, settlement.EXPIRED),
     ],
 )

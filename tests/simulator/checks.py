@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from tests.simulator.history import History
 
 UNKNOWN_OR_PAID = MOVED | {State.SETTLING}
-MISFIT = "The authorization"
-"""How Payment.misfit begins when the signature itself does not do, or no longer."""
 ALWAYS = frozenset({"STORE_UNAVAILABLE"})
 """What anybody may hear whose request met a store that was down."""
 AT_RECALL = {
@@ -121,19 +119,16 @@ class Checks:
     def _asked_to_pay(self, case: Case, call: Any, error: PaymentRequired) -> None:
         """No other payment is asked for while this one may count.
 
-        Two are let pass, and counted. A refusal that was true when it was written down, and on its
-        way to the caller while they presented the payment once more; and one for want of time,
-        by a call that had looked before another one claimed.
+        A refusal is let pass, and counted, that was true when it was written down or last looked
+        at, and was on its way to the caller while they presented the payment once more.
         """
-        row, seen = self._history.ledger.earlier(case.payment.claim_key), call.seen
+        row = self._history.ledger.earlier(case.payment.claim_key)
         if row is None or row.state not in UNKNOWN_OR_PAID:
             return
-        if call.has_released:
+        if call.has_released or call.found_free:
             self._history.counts["402 overtaken on its way"] += 1
-        elif (seen is None or seen.state is State.RELEASED) and MISFIT in str(error):
-            self._history.counts["402 on an older look"] += 1
         else:
-            self.breaks("no fresh 402 while unknown or paid", f"{seen and seen.state}: {error}")
+            self.breaks("no fresh 402 while unknown or paid", f"{row.state}: {error}")
 
     def _was_told(self, seen: Execution, same: bool, error: X402JobsError) -> None:
         what = f"{seen.state}, {'same' if same else 'other'} body: {error.code}"

@@ -22,6 +22,7 @@ from x402jobs.domain.execution import State
 from x402jobs.domain.listing import StoredTemplate
 from x402jobs.domain.networks import DEVELOPMENT
 from x402jobs.domain.payment import Authorization, Payment
+from x402jobs.ports import Canceled, SpentElsewhere
 from x402jobs.services.audit import Audit
 from x402jobs.services.integrations import claude_key_place
 from x402jobs.services.templates import prompt_place
@@ -129,7 +130,7 @@ class History:
                 at = first + (draw() * 0.05 if draw() < 0.5 else draw() * storm)
                 self._later(at, lambda case=case: self._present(case))
             if draw() < 0.1:
-                self._later(draw() * storm, lambda case=case: self._cancel(case))
+                self._later(draw() * storm, lambda case=case: self._make_void(case))
             for _ in range(self.pick((0, 0, 0, 1, 3))):
                 self._later(draw() * storm, lambda case=case: self._pay_out(case))
         for chance, happens in (
@@ -224,7 +225,8 @@ class History:
 
         def visit() -> None:
             me = getcurrent()
-            me.call, me.line, me.seen, me.has_released = call, line, None, False
+            me.call, me.line, me.seen = call, line, None
+            me.has_released, me.found_free = False, False
             heard = self._hear(worker, case, forged, line, reply)
             self.counts[heard] += 1
             if heard in AGAIN and tries and not line.left and self.draw() < 0.7:
@@ -332,9 +334,10 @@ class History:
             self.note(case, "template deleted")
         self.catalogue.delete()
 
-    def _cancel(self, case: Case) -> None:
-        self.note(case, "payer cancels")
-        self.chain.cancel(case)
+    def _make_void(self, case: Case) -> None:
+        how = self.pick((Canceled(), SpentElsewhere()))
+        self.note(case, "payer cancels" if how == Canceled() else "payer spends it elsewhere")
+        self.chain.make_void(case, how)
 
     def _purge(self) -> None:
         for case in self.cases:

@@ -21,7 +21,9 @@ from x402jobs.domain.secret import Secret
 from x402jobs.ports import (
     Canceled,
     Refused,
+    Seen,
     Settled,
+    SpentElsewhere,
     Transferred,
     Unknown,
     Unseen,
@@ -48,7 +50,8 @@ class Case:
     number: int
     payment: Payment
     transfer: Transfer | None = None
-    canceled_at: float | None = None
+    void_at: float | None = None
+    void: Canceled | SpentElsewhere = field(default_factory=Canceled)
     speeches: int = 0
     runs: int = 0
     reruns: int = 0
@@ -74,7 +77,7 @@ class ModelChain:
         if case.transfer is not None:
             return case.transfer
         signed = case.payment.authorization
-        if case.canceled_at is not None or not signed.valid_after < now < signed.valid_before:
+        if case.void_at is not None or not signed.valid_after < now < signed.valid_before:
             return None
         self._count += 1
         # Two of a block's transfers may well be in one transaction.
@@ -93,25 +96,25 @@ class ModelChain:
 
         self._schedule.at(self._schedule.now + seconds, land)
 
-    def cancel(self, case: Case) -> None:
-        """The payer takes it back, if it is still there to be taken."""
-        if case.transfer is None and case.canceled_at is None:
-            case.canceled_at = self._schedule.now
-            self._schedule.say(f"payment {case.number} is cancelled by its payer")
+    def make_void(self, case: Case, how: Canceled | SpentElsewhere) -> None:
+        """The payer uses the nonce up some other way, if it is still there to be used."""
+        if case.transfer is None and case.void_at is None:
+            case.void_at, case.void = self._schedule.now, how
+            self._schedule.say(f"payment {case.number} is void: {how}")
 
-    def look(self, case: Case, lag: float) -> Transferred | Canceled | Unused | Unseen:
+    def look(self, case: Case, lag: float) -> Seen:
         """What a node tells that is so many seconds behind."""
         if self.is_away:
             return Unseen("no_answer")
         head = self._schedule.now - lag
         deep = head - self.finality
-        used_at = case.transfer.at if case.transfer else case.canceled_at
+        used_at = case.transfer.at if case.transfer else case.void_at
         if used_at is None or used_at > head:
             return Unused(deep)
         if used_at > deep:
             return Unseen("shallow")
         if case.transfer is None:
-            return Canceled()
+            return case.void
         return Transferred(case.transfer.transaction, case.transfer.log_index)
 
 
@@ -165,7 +168,7 @@ class WorkerFacilitator:
             fate = self._choose(VERIFYING, "verified")
             if fate == "unavailable":
                 raise FacilitatorUnavailable()
-            is_spent = case.transfer is not None or case.canceled_at is not None
+            is_spent = case.transfer is not None or case.void_at is not None
             if fate == "refused" or is_spent:
                 return Refused("insufficient_funds")
             return Verified()
@@ -229,9 +232,7 @@ class WorkerChain:
         self._lag = lag
         self._note = note
 
-    def look(
-        self, signed: Authorization, network: Network, since: float
-    ) -> Transferred | Canceled | Unused | Unseen:
+    def look(self, signed: Authorization, network: Network, since: float) -> Seen:
         case = self._cases[signed.payer, signed.nonce]
         seen = self._cross("look", lambda: self._chain.look(case, self._lag()))
         word = type(seen).__name__.lower()

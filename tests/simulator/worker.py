@@ -137,6 +137,14 @@ class WorkerLedger:
 
         self._cross(f"{before.state}->{after.state}", write, True)
 
+    def earlier(self, claim_key: str) -> Execution | None:
+        def look() -> Execution | None:
+            row = self._model.earlier(claim_key)
+            getcurrent().found_free = row is None or row.state is State.RELEASED
+            return row
+
+        return self._cross("earlier", look, True)
+
     def take_over(
         self, worker: str, left: Mapping[str, int], limit: int
     ) -> list[tuple[Execution, str | None]]:

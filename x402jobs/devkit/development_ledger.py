@@ -22,7 +22,7 @@ from x402jobs.domain.errors import StoreUnavailable
 from x402jobs.domain.money import MICRO
 from x402jobs.domain.networks import DEVELOPMENT, Network
 from x402jobs.domain.payment import Authorization
-from x402jobs.ports import Transferred, Unseen, Unused
+from x402jobs.ports import SpentElsewhere, Transferred, Unseen, Unused
 
 GRANT = 100 * MICRO
 """What every address begins with, in micro-dollars: whoever comes can pay."""
@@ -122,7 +122,7 @@ class DevelopmentLedger:
 
     def look(
         self, signed: Authorization, network: Network, since: float
-    ) -> Transferred | Unused | Unseen:
+    ) -> Transferred | SpentElsewhere | Unused | Unseen:
         """ports.Chain: every line of the ledger is deep enough, and nobody can cancel.
 
         Read in turn with the writers, so that no move can be under way at the time it tells.
@@ -139,7 +139,7 @@ class DevelopmentLedger:
         if line is None:
             return Unused(at=now)
         if (line["payee"], line["value"]) != (signed.to, signed.value):
-            return Unseen("used_otherwise")
+            return SpentElsewhere()
         return Transferred(line["transaction_hash"], log_index=0)
 
     def close(self) -> None:

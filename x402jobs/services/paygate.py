@@ -196,9 +196,12 @@ class Paygate:
             caller_id=caller.user_id if caller is not None else None,
         )
         if fresh.kind is Kind.PAID:
-            return self._claim(
-                fresh, self._pricing.quote(template, listing, networks), call.payment
-            )
+            quote = self._pricing.quote(template, listing, networks)
+            try:
+                return self._claim(fresh, quote, call.payment)
+            except PaymentRequired:
+                self._look_again(listing, call)
+                raise
         if fresh.kind is Kind.FREE:
             self._limit_free(call.address)
         return Admission(fresh, self._clock.monotonic() + self._first_content_seconds)
@@ -241,6 +244,19 @@ class Paygate:
         left = signed.valid_before - SETTLE_MARGIN_SECONDS - self._clock.now()
         deadline = self._clock.monotonic() + min(self._first_content_seconds, left)
         return Admission(claimed, deadline, Sale(payment, asked, quote))
+
+    def _look_again(self, listing: Listing, call: Call) -> None:
+        """Ask for no other payment while this one, unknown a moment ago, is somebody's.
+
+        Raises InProgress or what `recall` does.
+        """
+        payment = call.payment
+        if payment is None or not self._is_signed(payment):
+            return
+        earlier = self._ledger.earlier(payment.claim_key)
+        if earlier is not None and earlier.state is not State.RELEASED:
+            self.recall(replace(listing, earlier=earlier), call)
+            raise InProgress()
 
     def _limit_free(self, address: str) -> None:
         if (wait := self._limits.hit("free_template", address)) is not None:

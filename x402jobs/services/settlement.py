@@ -25,6 +25,7 @@ from x402jobs.ports import (
     Refused,
     SecretBox,
     Settled,
+    SpentElsewhere,
     Transferred,
     Unknown,
     Unused,
@@ -35,6 +36,7 @@ CONFIRM_SECONDS = 30.0
 """How long a caller waits for the chain to show what the facilitator says it has done."""
 LOOK_SECONDS = 1.0
 CANCELED, EXPIRED = "authorization_canceled", "authorization_expired"
+SPENT_ELSEWHERE = "authorization_spent_elsewhere"
 
 Said = Settled | Refused | Unknown
 
@@ -146,6 +148,8 @@ class Settlement:
                 return self._paid(row, transaction, log_index)
             case _, Canceled():
                 return self._released(row, CANCELED)
+            case _, SpentElsewhere():
+                return self._released(row, SPENT_ELSEWHERE)
             case _, Unused(at) if at > valid_before:
                 return self._released(row, EXPIRED)
             case Refused(reason), Unused(at) if at >= said_at:

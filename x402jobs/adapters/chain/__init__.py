@@ -13,7 +13,16 @@ from x402jobs.adapters.chain.words import Block, Log, Malformed, Receipt
 from x402jobs.adapters.clock import SystemClock
 from x402jobs.domain.networks import Network
 from x402jobs.domain.payment import Authorization
-from x402jobs.ports import Canceled, Clock, Doubt, Transferred, Unseen, Unused
+from x402jobs.ports import (
+    Canceled,
+    Clock,
+    Doubt,
+    Seen,
+    SpentElsewhere,
+    Transferred,
+    Unseen,
+    Unused,
+)
 from x402jobs.settings import Depth
 
 log = structlog.get_logger(__name__)
@@ -52,6 +61,7 @@ CANCELED = "0x1cdd46ff242716cdaa72d159d339a485b3438398348d68f09d7c8c0a59353d81"
 TRANSFER = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
 """Topics of `AuthorizationUsed(address,bytes32)`, `AuthorizationCanceled(address,bytes32)` and
 `Transfer(address,address,uint256)`."""
+WORD_CHARACTERS = 2 + 64
 
 _CLOCK = SystemClock()
 
@@ -70,9 +80,7 @@ class RpcChain:
         self._depth = depth
         self._clock = clock
 
-    def look(
-        self, signed: Authorization, network: Network, since: float
-    ) -> Transferred | Canceled | Unused | Unseen:
+    def look(self, signed: Authorization, network: Network, since: float) -> Seen:
         reason: Doubt = "no_answer"
         try:
             with within(LOOK_SECONDS):
@@ -91,9 +99,7 @@ class RpcChain:
         """Hang up; the next look makes new connections."""
         self._connections.close()
 
-    def _look(
-        self, signed: Authorization, network: Network, since: float
-    ) -> Transferred | Canceled | Unused:
+    def _look(self, signed: Authorization, network: Network, since: float) -> Seen:
         node = self._nodes.get(network.id)
         if node is None or not node.is_of(network.chain_id):
             raise _Doubtful("another_chain")
@@ -167,9 +173,9 @@ class _Case:
             first = last + 1
         raise _Doubtful("not_found")
 
-    def outcome(self, event: Log) -> Transferred | Canceled:
+    def outcome(self, event: Log) -> Transferred | Canceled | SpentElsewhere:
         """What the event says, once its transaction's receipt says the same."""
-        receipt = self._node.receipt(event.transaction)
+        signed, receipt = self._signed, self._node.receipt(event.transaction)
         if not receipt.succeeded or event not in receipt.logs:
             raise _Doubtful("inconsistent")
         if (receipt.block, receipt.block_hash) != (event.block, event.block_hash):
@@ -178,7 +184,10 @@ class _Case:
             case topic if topic == CANCELED:
                 return Canceled()
             case topic if topic == USED:
-                return Transferred(event.transaction, self._transfer(event, receipt).index)
+                transfer = self._transfer(event, receipt)
+                if (transfer.topics[2], transfer.data) != (_word(signed.to), _amount(signed)):
+                    return SpentElsewhere()
+                return Transferred(event.transaction, transfer.index)
         raise Malformed
 
     def _transfer(self, used: Log, receipt: Receipt) -> Log:
@@ -186,13 +195,12 @@ class _Case:
 
         One transaction may use several authorizations, of equal payers, payees and amounts even.
         """
-        signed = self._signed
         for each in receipt.logs:
-            if (each.index, each.address) == (used.index + 1, self._token):
-                said = (each.topics, each.data)
-                if said == ((TRANSFER, _word(signed.payer), _word(signed.to)), _amount(signed)):
-                    return each
-        raise _Doubtful("used_otherwise")
+            is_next = (each.index, each.address) == (used.index + 1, self._token)
+            names = (*each.topics[:2], len(each.topics), len(each.data))
+            if is_next and names == (TRANSFER, used.topics[1], 3, WORD_CHARACTERS):
+                return each
+        raise _Doubtful("no_transfer")
 
 
 def _first(node: Node, deep: Block, time: float) -> int:

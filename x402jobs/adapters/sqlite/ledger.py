@@ -116,6 +116,10 @@ class SqliteLedger:
             if sealed_answer is not None:
                 connection.execute(_KEEP_ANSWER, {"id": after.id, "sealed_answer": sealed_answer})
 
+    def earlier(self, claim_key: str) -> Execution | None:
+        rows = self._database.read("SELECT * FROM x402_executions WHERE claim_key = ?", claim_key)
+        return to_execution(rows[0]) if rows else None
+
     def record(self, execution: Execution) -> None:
         with self._database.write() as connection:
             connection.execute(_INSERT, to_row(execution))
