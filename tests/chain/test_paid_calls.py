@@ -210,7 +210,8 @@ def test_money_that_goes_elsewhere_after_verifying_buys_nothing(shop, evm, payer
 
 def recover(shop: Shop) -> None:
     """What the caretaker does every few seconds."""
-    shop.services.caretaker._recovery.round()
+    for hand in shop.services.caretaker._recovery.round():
+        hand.join(20)
 
 
 def test_what_can_never_be_paid_any_more_is_let_go(shop, evm, payer, sdk):

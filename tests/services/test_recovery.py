@@ -58,6 +58,19 @@ class Bench:
         self.ledger.swap(claimed, row, sealed_payment=sealed)
         return row
 
+    def round(self):
+        """How many rows a round has brought to their ends."""
+        before = self.open
+        for hand in self.recovery.round():
+            hand.join(10)
+        return before - self.open
+
+    @property
+    def open(self):
+        """How many rows have not ended."""
+        rows = self.ledger._database.read("SELECT state FROM x402_executions")
+        return sum(row["state"] in (State.CLAIMED, State.SETTLING, State.SETTLED) for row in rows)
+
     @property
     def row(self):
         return earlier(self.store)
@@ -76,7 +89,7 @@ def test_a_claim_is_released(bench):
     walked(bench.store)
     bench.store.unseen("w1", 16)
 
-    assert bench.recovery.round() == 1
+    assert bench.round() == 1
 
     assert (bench.row.state, bench.row.code, bench.row.attempt) == ("released", INTERRUPTED, 2)
 
@@ -85,7 +98,7 @@ def test_a_paid_answer_that_broke_off_becomes_a_debt_with_its_receipt(bench):
     walked(bench.store, State.SETTLING, State.SETTLED)
     bench.store.unseen("w1", 16)
 
-    assert bench.recovery.round() == 1
+    assert bench.round() == 1
 
     assert (bench.row.state, bench.row.code) == (State.REFUND_DUE, INTERRUPTED)
     assert (bench.row.receipt.transaction, bench.row.credit.reruns_left) == ("0x1", 3)
@@ -96,7 +109,7 @@ def test_money_that_moved_unheard_becomes_a_debt(bench):
     bench.store.unseen("w1", 16)
     bench.chain.shows = [MOVED]
 
-    assert bench.recovery.round() == 1
+    assert bench.round() == 1
 
     assert (bench.row.state, bench.row.transaction) == (State.REFUND_DUE, "0xchains")
     assert bench.store.column(bench.row, "sealed_payment") is None
@@ -107,7 +120,7 @@ def test_money_that_will_never_move_is_released(bench):
     bench.store.unseen("w1", 16)
     bench.chain.shows = [Canceled()]
 
-    assert bench.recovery.round() == 1
+    assert bench.round() == 1
 
     assert bench.row.state is State.RELEASED
 
@@ -116,16 +129,16 @@ def test_what_cannot_be_decided_stays_settling_and_is_looked_at_again(bench):
     bench.settling()
     bench.store.unseen("w1", 16)
 
-    assert bench.recovery.round() == 0
+    assert bench.round() == 0
     assert bench.row.state is State.SETTLING
     looks = bench.chain.looks
     bench.ledger.beat("w2")
-    assert (bench.recovery.round(), bench.chain.looks) == (0, looks), "not before a pause"
+    assert (bench.round(), bench.chain.looks) == (0, looks), "not before a pause"
 
     bench.clock.advance(LONGEST_PAUSE_SECONDS)  # the row is as old as can be
     bench.chain.shows = [MOVED]
 
-    assert bench.recovery.round() == 1
+    assert bench.round() == 1
     assert bench.row.state is State.REFUND_DUE
 
 
@@ -133,11 +146,11 @@ def test_a_row_of_ones_own_is_taken_up_once_it_is_left(bench):
     row = walked(bench.store, State.SETTLING, State.SETTLED)
     bench.recovery._worker = "w1"
     bench.ledger.beat("w1")
-    assert bench.recovery.round() == 0
+    assert bench.round() == 0
 
     bench.left.leave(row)
 
-    assert bench.recovery.round() == 1
+    assert bench.round() == 1
     assert bench.row.state is State.REFUND_DUE
     assert bench.left.due() == {}
 
@@ -147,7 +160,7 @@ def test_a_row_that_has_ended_meanwhile_is_forgotten(bench):
     bench.left.leave(row)
     bench.ledger.swap(row, row.become(State.COMPLETED))
 
-    assert bench.recovery.round() == 0
+    assert bench.round() == 0
 
     assert bench.row.state is State.COMPLETED
     assert bench.left.due() == {}
@@ -160,10 +173,26 @@ def test_a_fault_nobody_foresaw_does_not_stop_the_other_rows(bench):
     bench.facilitator.settles = RuntimeError("planted")
     bench.chain.shows = [BLIND]
 
-    assert bench.recovery.round() == 1
+    assert bench.round() == 1
 
     assert bench.row.state is State.SETTLING
     assert earlier(bench.store, other.claim_key).state is State.RELEASED
+
+
+def test_a_facilitator_that_does_not_answer_holds_up_no_other_row(bench):
+    bench.settling()
+    other = bench.ledger.claim(bought(id="e2", claim_key="other", created_at=2000.0))
+    bench.store.unseen("w1", 16)
+    answers = threading.Event()
+    bench.facilitator.settle = lambda *_: answers.wait(10) and LOST
+
+    slow, quick = bench.recovery.round()
+    quick.join(10)
+
+    assert earlier(bench.store, other.claim_key).state is State.RELEASED
+    assert slow.is_alive()
+    answers.set()
+    slow.join(10)
 
 
 # The caretaker

@@ -61,7 +61,7 @@ def truncated_is_complete() -> AbstractContextManager[Any]:
 
 def no_take_over() -> AbstractContextManager[Any]:
     """Nobody comes for the rows of workers that are gone."""
-    return patch.object(Recovery, "round", lambda self: 0)
+    return patch.object(Recovery, "round", lambda self: [])
 
 
 def double_rerun() -> AbstractContextManager[Any]:

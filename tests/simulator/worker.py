@@ -337,6 +337,7 @@ def staged() -> Iterator[None]:
         patch.object(module, name, what)
         for module, names in (
             (agentic, ("Event", "Thread")),
+            (recovery, ("Thread",)),
             (runs, ("Event", "Thread")),
             (settlement, ("Event",)),
             (transcript, ("Event",)),

@@ -1,5 +1,8 @@
 """Rows that nobody works on any more, brought to their endings (spec/money.md)."""
 
+from collections.abc import Sequence
+from threading import Thread
+
 import structlog
 
 from x402jobs.domain.errors import Superseded, Truncated
@@ -39,32 +42,36 @@ class Recovery:
         self._clock = clock
         self._worker = worker
 
-    def round(self) -> int:
-        """Take over what nobody works on, and decide it. Returns how many rows have ended.
+    def round(self) -> Sequence[Thread]:
+        """Take over what nobody works on, and decide it. Returns the threads that do.
 
-        Raises StoreUnavailable; what could not be taken now is taken in a later round.
+        Each row has one of its own: a settlement may have to wait for a node and a facilitator, and
+        no other row for that. Raises StoreUnavailable; what could not be taken now is taken in a
+        later round.
         """
         due = self._left.due()
         taken = self._ledger.take_over(self._worker, due, ROWS_AT_ONCE)
         if len(taken) < ROWS_AT_ONCE:  # else some of them may not have been looked at
             self._left.forget(due)
-        return sum(self._has_ended(row, sealed_payment) for row, sealed_payment in taken)
+        hands = [Thread(target=self._decide, args=each, daemon=True) for each in taken]
+        for each in hands:
+            each.start()
+        return hands
 
-    def _has_ended(self, row: Execution, sealed_payment: str | None) -> bool:
+    def _decide(self, row: Execution, sealed_payment: str | None) -> None:
         try:
             ended = self._end(row, sealed_payment)
         except Superseded:
             log.warning("row_lost", execution_id=row.id, state=row.state)
-            return False
+            return
         except Exception as error:
             log.error("row_not_decided", execution_id=row.id, exception_type=type(error).__name__)
             ended = None
         if ended is None:
             age = self._clock.now() - row.created_at
             self._left.leave(row, min(max(PAUSE_SECONDS, age / 10), LONGEST_PAUSE_SECONDS))
-            return False
+            return
         log.warning("row_decided", execution_id=row.id, state=ended.state, code=ended.code)
-        return True
 
     def _end(self, row: Execution, sealed_payment: str | None) -> Execution | None:
         now = self._clock.now()
