@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.battery import changes, kills, leavers, liars, replays, steps, stopping
+from tests.battery import changes, kills, leavers, liars, replays, resuming, steps, stopping
 from tests.battery.house import HURRIED, Report, timed
 
 Part = Callable[[Path, int, Callable[[int], int]], Report]
@@ -26,7 +26,8 @@ PARTS: Mapping[str, Part] = {
     "drained": lambda at, seed, size: liars.drained(at, seed, size(200)),
     "changes": lambda at, seed, size: changes.changes(at, seed, size(10)),
     "leavers": lambda at, seed, size: leavers.leavers(at, seed, size(1000)),
-    "never-read": lambda at, seed, size: leavers.never_read(at, seed, size(20)),
+    "never-read": lambda at, seed, size: leavers.never_read(at, seed, size(200)),
+    "resuming": lambda at, seed, size: resuming.resuming(at, seed, size(2000)),
     "drains": lambda at, seed, size: stopping.drains(at, seed, size(200)),
     "past-grace": lambda at, seed, size: stopping.past_grace(at, seed, size(200)),
     "reloads": lambda at, seed, size: stopping.reloads(at, seed, size(200)),
@@ -49,6 +50,18 @@ CAUGHT_BY: Mapping[str, tuple[Part, str]] = {
     "no fence": (
         lambda at, seed, size: steps.freezes(at, seed, 1, ("speaking",), bug="no fence"),
         "frozen at speaking",
+    ),
+    "offset off by one": (
+        lambda at, seed, size: resuming.resuming(at, seed, 40, 10, bug="offset off by one"),
+        "no gap, no repeat",
+    ),
+    "follower stays": (
+        lambda at, seed, size: leavers.leavers(at, seed, 30, bug="follower stays"),
+        "nothing leaks",
+    ),
+    "no write limit": (
+        lambda at, seed, size: leavers.never_read(at, seed, 3, bug="no write limit"),
+        "cut in time",
     ),
 }
 """Bugs planted in the product, and the check that has to speak of each."""

@@ -6,7 +6,7 @@ import random
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -139,18 +139,41 @@ def hang_up(connection: socket.socket, way: str) -> None:
     connection.close()
 
 
-def dial(port: int, payment: Presented, receive_buffer: int | None = None) -> socket.socket:
+def dial(port: int, payment: Presented, *, narrow: bool = False) -> socket.socket:
     """A bare connection on which the payment has been presented and nothing read."""
-    connection = socket.socket()
-    if receive_buffer is not None:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-    connection.settimeout(60)
-    connection.connect(("127.0.0.1", port))
     body = json.dumps({"topic": payment.topic}).encode()
-    lines = [f"POST {PATH} HTTP/1.1", "Host: x", "Content-Type: application/json"]
-    lines += [f"{name}: {value}" for name, value in payment.wrappings[0].items()]
-    lines += [f"Content-Length: {len(body)}", "", ""]
-    connection.sendall("\r\n".join(lines).encode() + body)
+    return ask(port, "POST", PATH, payment.wrappings[0], body, narrow=narrow)
+
+
+def ask(
+    port: int,
+    method: str,
+    path: str,
+    headers: Mapping[str, str],
+    body: bytes | None = None,
+    *,
+    narrow: bool = False,
+) -> socket.socket:
+    """A bare connection on which a request has been sent and nothing read.
+
+    `narrow`: as over a real network, with its small segments and a small buffer at this end. Over
+    loopback's own segments of 64 KB the kernels keep two megabytes for whoever does not read.
+    """
+    connection = socket.socket()
+    if narrow:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1460)
+    connection.settimeout(60)
+    try:
+        connection.connect(("127.0.0.1", port))
+        lines = [f"{method} {path} HTTP/1.1", "Host: x"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        if body is not None:
+            lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+        connection.sendall("\r\n".join([*lines, "", ""]).encode() + (body or b""))
+    except OSError:
+        connection.close()
+        raise
     return connection
 
 

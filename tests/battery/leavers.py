@@ -3,52 +3,67 @@
 import random
 import time
 from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 from tests.battery import callers
+from tests.battery.held import Line, forget_highest, kilobytes, most_at_once, settled, watch
 from tests.battery.house import House, Report, house
+from tests.battery.invariants import nonce_of
 from tests.battery.money import Presented
 from tests.wire.conftest import eventually
 
 WAYS = ("FIN", "RST", "half")
-PACES: tuple[dict[str, Any], ...] = (
-    {"afterDeltas": -1, "stallSeconds": 4},
-    {"afterDeltas": 0, "stallSeconds": 4},
-    {"afterDeltas": 3, "stallSeconds": 2},
-    {"deltaMs": 40},
-    {"deltaMs": 0},
-)
-"""How Claude speaks: silent before its headers, before a word, in the middle; slowly; at once."""
+PACES: Mapping[str, dict[str, Any]] = {
+    "silent before its headers": {"afterDeltas": -1, "stallSeconds": 4},
+    "silent before a word": {"afterDeltas": 0, "stallSeconds": 4},
+    "silent after three": {"afterDeltas": 3, "stallSeconds": 2},
+    "slow": {"deltaMs": 40},
+    "at once": {"deltaMs": 0},
+}
+"""How Claude speaks."""
 RELEASE_SECONDS = 2.0
-WRITE_SECONDS = (8.0, 14.0)
-"""Ten seconds on one write (spec/money.md), and what the kernels' buffers add to it."""
-LONG = "Rain" + ("\u2028" * 200_000 + "and rain ") * 4
-"""Five megabytes as the caller gets it: more than a connection's buffers hold."""
+WRITE_SECONDS, TOLERANCE_SECONDS = 10.0, 2.0
+"""How long one write may take (spec/money.md, A caller who leaves)."""
+LONG = (" " * 16_380 + "rain") * 64
+"""The longest answer there is: 1 MiB, in memory as on the line."""
+CALLER_KILOBYTES, SPARE_KILOBYTES = 2304, 24 * 1024
+"""What a caller who does not read may cost: the transcript, the copy of it that is being written
+from, a quarter of a megabyte; and once, for whatever passes through meanwhile."""
 
 
-def leavers(directory: Path, seed: int, times: int, at_once: int = 40) -> Report:
+@dataclass(frozen=True)
+class Leaver:
+    """Who left, how, and when (unix seconds)."""
+
+    payment: Presented
+    way: str
+    left: float
+
+
+def leavers(
+    directory: Path, seed: int, times: int, at_once: int = 40, bug: str | None = None
+) -> Report:
     """Before settlement: released, Claude hung up on, nothing charged. After it: completed."""
     report, counts = Report("callers who leave", seed), Counter[str]()
-    with house(directory, seed, workers=1, LOG_LEVEL="ERROR") as shop:
+    with house(directory, seed, workers=1, bug=bug, LOG_LEVEL="ERROR") as shop:
         (worker,) = shop.workers()
-        paces: dict[str, dict[str, Any]] = {}
 
-        def pace(topic: str) -> dict[str, Any]:
-            return paces.setdefault(topic, random.Random(f"{seed} {topic}").choice(PACES))
+        def pace(topic: str) -> str:
+            return random.Random(f"{seed} {topic}").choice(tuple(PACES))
 
-        shop.claude.play = pace
-
-        for _ in range(12):  # on both networks, so that every file is open
-            shop.present(shop.purse.next())
-        before = _descriptors(shop, worker)
-
-        def come(number: int) -> tuple[Presented, str, float]:
+        def come(number: int) -> Leaver:
             rng = random.Random(f"leaver {seed} {number}")
             payment, way = shop.purse.next(), rng.choice(WAYS)
             connection = callers.dial(shop.port, payment)
+            if rng.random() < 0.5:  # else as likely as not the money has not moved
+                with suppress(OSError):
+                    connection.recv(1)
             time.sleep(rng.uniform(0, 1.0))
             left = time.time()
             callers.hang_up(connection, way)
@@ -57,25 +72,35 @@ def leavers(directory: Path, seed: int, times: int, at_once: int = 40) -> Report
                     while connection.recv(65536):
                         pass
             connection.close()
-            return payment, way, left
+            return Leaver(payment, way, left)
 
+        for _ in range(12):  # on both networks, so that every file is open
+            shop.present(shop.purse.next())
+        before = settled(shop, worker)
+        shop.claude.play = lambda topic: PACES[pace(topic)]
         with ThreadPoolExecutor(at_once) as crowd:
             came = list(crowd.map(come, range(times)))
         shop.settle_down()
         shop.claude.play = lambda topic: {}
-        for payment, way, left in came:
-            counts[_judge(shop, payment, way, left, report)] += 1
-        eventually(lambda: _descriptors(shop, worker) <= before, 15)
-        after = _descriptors(shop, worker)
-        if after > before:
-            report.violations.append(f"nothing leaks: {before} descriptors before, {after} after")
+        rows = {nonce_of(row): row for row in shop.rows()}
+        moved = Counter(transfer.nonce for transfer in shop.transfers())
+        for each in came:
+            nonce = each.payment.nonce
+            end = _judge(shop, each, rows.get(nonce), moved[nonce], report)
+            counts.update([each.way, end, f"{end} while Claude was {pace(each.payment.topic)}"])
+        after = settled(shop, worker, before)
+        if after.exceeds(before):
+            report.violations.append(f"nothing leaks: {before} before, {after} after")
         report.violations += shop.violations()
-        report.counts = {"callers": times, **counts, "descriptors": f"{before} -> {after}"}
+        report.counts = {"callers": times, **dict(sorted(counts.items()))}
+        report.counts |= {"held before": before, "held after": after}
     return report
 
 
-def _judge(shop: House, payment: Presented, way: str, left: float, report: Report) -> str:
-    row, moved = shop.row(payment), shop.moved(payment)
+def _judge(
+    shop: House, leaver: Leaver, row: dict[str, Any] | None, moved: int, report: Report
+) -> str:
+    payment, way = leaver.payment, leaver.way
     if row is None:
         if moved or shop.claude.asked[payment.topic]:
             report.violations.append(f"left ({way}): no row, {moved} transfers")
@@ -85,7 +110,7 @@ def _judge(shop: House, payment: Presented, way: str, left: float, report: Repor
             report.violations.append(f"left unpaid ({way}): the row is {row['state']}")
         for call in shop.claude.calls_of.get(payment.topic, []):
             until = call["hungUpAt"] or call["finishedAt"]
-            if until is None or until - max(left, call["startedAt"]) > RELEASE_SECONDS:
+            if until is None or until - max(leaver.left, call["startedAt"]) > RELEASE_SECONDS:
                 report.violations.append(f"left unpaid ({way}): Claude was kept waiting")
         return "released"
     again = shop.present(payment)
@@ -96,71 +121,67 @@ def _judge(shop: House, payment: Presented, way: str, left: float, report: Repor
     return "completed"
 
 
-def never_read(directory: Path, seed: int, times: int) -> Report:
-    """Cut after some ten seconds; their run, and everybody else, notice nothing."""
+def never_read(
+    directory: Path, seed: int, times: int, limit: float | None = None, bug: str | None = None
+) -> Report:
+    """Cut when one write has taken too long; their runs, and everybody else, notice nothing.
+
+    `limit` is the seconds a write may take instead of the product's.
+    """
     report = Report("callers who do not read", seed)
-    with house(directory, seed, workers=1, LOG_LEVEL="ERROR") as shop:
+    hurry = {"x402jobs.blueprints.line.WRITE_SECONDS": limit} if limit is not None else None
+    with house(directory, seed, workers=1, hurry=hurry, bug=bug, LOG_LEVEL="ERROR") as shop:
         (worker,) = shop.workers()
-        shop.claude.play = lambda topic: {"text": LONG}
-        before = _kilobytes(worker)
-
-        def come(_: int) -> tuple[Presented, float]:
-            payment = shop.purse.next()
-            connection = callers.dial(shop.port, payment, receive_buffer=4096)
-            began, port = time.monotonic(), connection.getsockname()[1]
-            eventually(lambda: _state(shop, payment) == "completed", 60)
-            eventually(lambda: not _is_open(shop.port, port), 30)
-            took = time.monotonic() - began
+        for _ in range(12):
+            shop.present(shop.purse.next())
+        before = settled(shop, worker)
+        forget_highest(worker)
+        low = kilobytes(worker)
+        deaf = [shop.purse.next() for _ in range(times)]
+        topics = {payment.topic for payment in deaf}
+        shop.claude.play = lambda topic: {"text": LONG} if topic in topics else {}
+        lines, over = dict[int, Line](), Event()
+        watcher = Thread(target=watch, args=(shop.port, lines, over))
+        watcher.start()
+        connections = [callers.dial(shop.port, payment, narrow=True) for payment in deaf]
+        ports = [connection.getsockname()[1] for connection in connections]
+        # Whoever comes in the midst of them is served.
+        meanwhile = shop.present(shop.purse.next())
+        eventually(lambda: all(p in lines and lines[p].cut_at for p in ports), 40 + times / 5)
+        over.set()
+        watcher.join()
+        high = kilobytes(worker)
+        for connection in connections:
             connection.close()
-            return payment, took
-
-        with ThreadPoolExecutor(times) as crowd:
-            came = list(crowd.map(come, range(times)))
-        peak = _kilobytes(worker)
-        for payment, took in came:
-            row = shop.row(payment)
-            if row is None or row["state"] != "completed":
-                report.violations.append(f"not read: the row is {row and row['state']}")
-            if not WRITE_SECONDS[0] < took < WRITE_SECONDS[1] + times / 2:
-                report.violations.append(f"not read: cut after {took:.1f} s")
-        again = callers.present(shop.port, came[0][0])
-        if (again.brief, again.text) != ("200 done", LONG):
-            report.violations.append(f"not read: later {again.brief}")
+        if meanwhile.brief != "200 done":
+            report.violations.append(f"others are served: {meanwhile.brief}")
+        blocked = sorted(lines[port].blocked_seconds for port in ports)
+        for seconds in blocked:
+            if abs(seconds - (limit or WRITE_SECONDS)) > TOLERANCE_SECONDS:
+                report.violations.append(f"cut in time: after {seconds:.1f} s")
+        together = most_at_once(lines[port] for port in ports)
+        bound = low + SPARE_KILOBYTES + together * CALLER_KILOBYTES
+        if high > bound:
+            report.violations.append(f"memory is bounded: {high} KB, not {bound}")
+        shop.settle_down()
+        rows = {nonce_of(row): row for row in shop.rows()}
+        for payment in deaf:
+            if (state := rows.get(payment.nonce, {}).get("state")) != "completed":
+                report.violations.append(f"their run notices nothing: the row is {state}")
+        for payment in deaf[:3]:
+            again = callers.present(shop.port, payment)
+            if (again.brief, again.text) != ("200 done", LONG):
+                report.violations.append(f"the answer waits for them: {again.brief}")
+        after = settled(shop, worker, before)
+        if after.exceeds(before):
+            report.violations.append(f"nothing leaks: {before} before, {after} after")
         report.violations += shop.violations()
-        seconds = sorted(took for _, took in came)
         report.counts = {
             "callers": times,
-            "cut after": f"{seconds[0]:.1f} to {seconds[-1]:.1f} s",
-            "memory": f"{before // 1024} -> {peak // 1024} MB",
+            "at once": together,
+            "cut after": f"{blocked[0]:.1f} to {blocked[-1]:.1f} s",
+            "memory": f"{low // 1024} -> {high // 1024} MB, at most {bound // 1024}",
+            "held before": before,
+            "held after": after,
         }
     return report
-
-
-def _state(shop: House, payment: Presented) -> str | None:
-    row = shop.row(payment)
-    return row["state"] if row is not None else None
-
-
-def _is_open(server: int, caller: int) -> bool:
-    """Whether the server still holds its end of a connection, as the kernel sees it."""
-    ends = f"0100007F:{server:04X} 0100007F:{caller:04X} 01"
-    lines = Path("/proc/net/tcp").read_text().splitlines()
-    return any(ends in " ".join(line.split()) for line in lines)
-
-
-def _descriptors(shop: House, pid: int) -> int:
-    """What the process holds, but for the pools of connections to its peers."""
-    peers = {f"0100007F:{int(url.rpartition(':')[2]):04X}" for url in shop.peers}
-    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
-    pooled = {f"socket:[{line[9]}]" for line in lines if line[2] in peers}
-    held = 0
-    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(FileNotFoundError):
-            held += str(descriptor.readlink()) not in pooled
-    return held
-
-
-def _kilobytes(pid: int) -> int:
-    """The process's memory, resident, at its highest."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0])

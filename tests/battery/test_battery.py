@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.battery import changes, kills, leavers, liars, replays, steps, stopping
+from tests.battery import changes, kills, leavers, liars, replays, resuming, steps, stopping
 from tests.battery.house import HURRIED, Report, timed
 
 pytestmark = pytest.mark.wire
@@ -21,6 +21,8 @@ PARTS: dict[str, Callable[[Path], Report]] = {
     "a facilitator that lies": lambda at: liars.liars(at, SEED, 3),
     "verify, then drain": lambda at: liars.drained(at, SEED, 5),
     "callers who leave": lambda at: leavers.leavers(at, SEED, 30),
+    "callers who do not read": lambda at: leavers.never_read(at, SEED, 10, limit=3),
+    "callers who come back": lambda at: resuming.resuming(at, SEED, 40, 10, slowest=12),
     "SIGTERM, inside the grace period": lambda at: stopping.drains(at, SEED, 20),
     "SIGTERM, past the grace period": lambda at: stopping.past_grace(at, SEED, 10),
     "a template changed after settlement": lambda at: changes.changes(at, SEED, 1),

@@ -2,9 +2,10 @@
 
 `BATTERY_FACILITATOR` is its URL. `BATTERY_HURRY`, a JSON object, sets constants of the product that
 only say how long somebody waits: {"x402jobs.services.caretaker.BEAT_SECONDS": 1}. `BATTERY_BUG`
-names a planted bug (see BUGS), which a check has to find.
+names a planted bug (see BUGS), which a check has to find. `GET /battery/held` tells what is alive.
 """
 
+import gc
 import importlib
 import json
 import os
@@ -13,9 +14,11 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from threading import current_thread
+from threading import Event, active_count, current_thread
 
 from flask import Flask
+from gevent import get_hub
+from greenlet import getcurrent, greenlet
 
 from tests.battery.money import BOTH, ledgers
 from tests.blueprints.conftest import Chains
@@ -25,11 +28,13 @@ from x402jobs.adapters.facilitator import RemoteFacilitator, X402Facilitator
 from x402jobs.adapters.sqlite import SqliteLedger
 from x402jobs.adapters.sqlite import ledger as statements
 from x402jobs.app import create_app
+from x402jobs.blueprints import line
 from x402jobs.domain.execution import Execution, State
 from x402jobs.domain.networks import Network
 from x402jobs.domain.payment import Authorization, Payment, PaymentRequirements
 from x402jobs.domain.prompt_template import Prompt
 from x402jobs.domain.secret import Secret
+from x402jobs.domain.transcript import Transcript
 from x402jobs.ports import (
     Refused,
     Seen,
@@ -40,6 +45,7 @@ from x402jobs.ports import (
     Verified,
 )
 from x402jobs.services.caretaker import Caretaker
+from x402jobs.services.runs import Follower
 from x402jobs.services.settlement import Settlement
 from x402jobs.settings import Settings
 from x402jobs.wiring import Money, build_services
@@ -197,11 +203,35 @@ def _no_fence() -> None:
     statements._KEEP_ANSWER = statements._KEEP_ANSWER.replace("INSERT", "INSERT OR REPLACE")
 
 
+def _off_by_one() -> None:
+    follow = Transcript.follow
+    Transcript.follow = lambda self, silence, after=0: follow(  # type: ignore[method-assign]
+        self, silence, after and after + 1
+    )
+
+
+def _follower_stays() -> None:
+    close = Follower.close
+
+    def stay(self: Follower) -> None:
+        close(self)
+        Event().wait()
+
+    Follower.close = stay  # type: ignore[method-assign]
+
+
+def _no_write_limit() -> None:
+    line.WRITE_SECONDS = 60
+
+
 BUGS: Mapping[str, Callable[[], None]] = {
     "no take-over": _no_take_over,
     "claim not unique": _claim_not_unique,
     "lost answer is failure": _lost_is_failed,
     "no fence": _no_fence,
+    "offset off by one": _off_by_one,
+    "follower stays": _follower_stays,
+    "no write limit": _no_write_limit,
 }
 
 
@@ -222,7 +252,30 @@ def build() -> Flask:
     money = Money(
         MortalFacilitator(facilitator), BlindableChain(SETTINGS.data), BOTH, held=(remote,)
     )
-    return create_app(SETTINGS, build_services(SETTINGS, money))
+    app = create_app(SETTINGS, build_services(SETTINGS, money))
+    app.add_url_rule("/battery/held", view_func=held)
+    return app
+
+
+def held() -> dict[str, int]:
+    """What is alive in this process, where gevent's threads are greenlets too.
+
+    Those of its pool of real threads, `pooled` many, are greenlets of another thread.
+    """
+    gc.collect()
+    alive = [each for each in gc.get_objects() if isinstance(each, greenlet) and not each.dead]
+    return {
+        "greenlets": sum(_root(each) is _root(getcurrent()) for each in alive),
+        "threads": active_count(),
+        "pooled": get_hub().threadpool.size,
+    }
+
+
+def _root(each: greenlet) -> greenlet:
+    """The first greenlet of its thread."""
+    while each.parent is not None:
+        each = each.parent
+    return each
 
 
 app = build()

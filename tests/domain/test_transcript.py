@@ -11,7 +11,7 @@ import pytest
 
 from x402jobs.domain.events import Done
 from x402jobs.domain.execution import Execution, Kind, State
-from x402jobs.domain.transcript import Transcript
+from x402jobs.domain.transcript import PARTS_AT_ONCE, Transcript
 
 END = Done(Execution("e1", Kind.FREE, State.COMPLETED, "t", 1, "d", "w", 0.0))
 PATIENT = 30.0
@@ -263,3 +263,16 @@ def test_all_of_this_is_as_true_under_gevent():
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert " passed" in done.stdout
+
+
+def test_who_was_away_gets_what_they_missed_in_pieces_and_holds_one_of_them():
+    parts = [f"{number} " for number in range(3 * PARTS_AT_ONCE)]
+    transcript = Transcript()
+    for part in parts:
+        transcript.write(part)
+    transcript.close(END)
+
+    *pieces, ending = transcript.follow(1.0)
+
+    assert ("".join(pieces), ending) == ("".join(parts), END)
+    assert len(pieces) == 3

@@ -6,6 +6,10 @@ from threading import Event
 from x402jobs.domain.events import Ending
 
 
+PARTS_AT_ONCE = 256
+"""What was missed is joined by so many: a follower that stands still holds a piece, not a copy."""
+
+
 class Transcript:
     """Written by one thread, followed by any number, at any time, each from where they like.
 
@@ -44,7 +48,7 @@ class Transcript:
         try:
             while True:
                 bell.clear()  # before looking: what comes after the look rings again
-                ending, written = self.ending, len(self._parts)
+                ending, written = self.ending, min(len(self._parts), read + PARTS_AT_ONCE)
                 if read < written:
                     text = "".join(self._parts[read:written])
                     if len(text) > after:
