@@ -371,8 +371,8 @@ def test_what_is_written_is_always_ours_and_a_columns_past_is_no_part_of_it(plac
 @pytest.mark.parametrize(
     ("sealed", "place", "form"),
     [
-        (BOX.seal("", PLACE), PLACE, Form(key_id="k1")),
-        (BOX.seal("", PROMPT_PLACE), PROMPT_PLACE, Form(key_id="k1")),
+        pytest.param(BOX.seal("", PLACE), PLACE, Form(key_id="k1"), id="ours"),
+        pytest.param(BOX.seal("", PROMPT_PLACE), PROMPT_PLACE, Form(key_id="k1"), id="our prompt"),
         ("v1.lost.AAAA", KEY_PLACE, Form(key_id="lost")),
         (VECTOR, KEY_PLACE, Form(origin="aes-256-cbc")),
         (VECTOR, PLACE, Form()),

@@ -80,6 +80,7 @@ def recorded(shop: Shop, script: dict[str, Any]) -> bytes:
     return recorded_stream(script["text"], body, usage=script.get("usage"))
 
 
+@pytest.mark.untraced  # the same lines six thousand times
 @pytest.mark.parametrize("clean", [True, False], ids=["clean", "dirty"])
 @pytest.mark.parametrize("name", STREAMS)
 def test_a_cut_at_any_byte_is_a_debt_after_the_first_words_and_free_before(

@@ -250,6 +250,7 @@ def test_a_worker_is_known_before_its_first_request(bench):
 
 
 def test_what_another_worker_leaves_is_found_beside_the_requests(tended):
+    tended.store.unseen("w1", 0)
     walked(tended.store, State.SETTLING, State.SETTLED)
     tended.store.unseen("w1", 16)
 
