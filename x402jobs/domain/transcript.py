@@ -5,7 +5,6 @@ from threading import Event
 
 from x402jobs.domain.events import Ending
 
-
 PARTS_AT_ONCE = 256
 """What was missed is joined by so many: a follower that stands still holds a piece, not a copy."""
 
