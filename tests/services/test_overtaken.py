@@ -92,6 +92,17 @@ def test_a_forger_who_is_refused_learns_nothing_of_the_payment(gate):
         gate.buy(call=LATE)
 
 
+def test_who_cannot_write_the_refusal_down_asks_for_no_other_payment(gate):
+    """They cannot know whether the claim is still theirs."""
+    overtaken(gate, Refused("nonce_already_used"))
+    gate.ledger.troubles = {"released": 1}
+
+    with pytest.raises(StoreUnavailable):
+        gate.buy()
+
+    assert gate.states() == [(State.CLAIMED, 2)]
+
+
 def test_who_still_has_the_claim_says_why_it_was_refused(gate):
     gate.facilitator.verifies = Refused("insufficient_funds")
 

@@ -292,8 +292,8 @@ class Paygate:
         except (StoreUnavailable, Superseded) as trouble:
             log.error("row_not_let_go", execution_id=before.id, code=trouble.code)
             self._left.leave(before)
-            if isinstance(trouble, Superseded) and isinstance(error, PaymentRequired):
-                # Whoever has the row now may be taking the money: ask for no other payment.
+            if isinstance(error, PaymentRequired):
+                # Whoever may have the row now may be taking the money: ask for no other payment.
                 raise trouble from error
             return
         log.info("row_let_go", execution_id=after.id, state=after.state, code=code)
