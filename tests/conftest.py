@@ -152,11 +152,14 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             "CHAIN_",
             "CLAUDE_",
             "FACILITATOR_",
+            "FRONTEND_",
             "INTEGRATION_",
+            "TASKS_",
+            "TRUSTED_",
             "X402_",
             "X402JOBS_",
         )
-        if name.startswith(ours) or name == "LOG_LEVEL":
+        if name.startswith(ours) or name in ("LOG_LEVEL", "PUBLIC_URL", "ENV"):
             if name != "X402JOBS_REQUIRE_TOOLS":
                 monkeypatch.delenv(name)
 

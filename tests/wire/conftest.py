@@ -349,7 +349,10 @@ def serving(
 
 @contextmanager
 def _process(app: str, log: Path, environment: Mapping[str, str]) -> Iterator[int]:
-    ours = ("ANTHROPIC_", "X402JOBS_", "CLAUDE_", "GUNICORN_", "LOG_LEVEL", "ENV")
+    ours = (
+        *("ANTHROPIC_", "X402JOBS_", "CLAUDE_", "GUNICORN_", "LOG_LEVEL", "ENV"),
+        *("FRONTEND_", "TASKS_", "TRUSTED_", "PUBLIC_URL"),
+    )
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
     with log.open("wb") as output:
         process = subprocess.Popen(

@@ -192,6 +192,7 @@ def test_what_claude_has_said_arrives_while_claude_is_still_silent(
 
     assert (status, words) == (200, "one two three")
     assert call["finishedAt"] is None, "the rest had been written before this arrived"
+    assert not call["hungUp"], "this arrived only when Claude had been given up"
     assert said["content-type"] == "text/event-stream; charset=utf-8"
     assert "content-encoding" not in said
 
@@ -201,7 +202,8 @@ def test_a_heartbeat_arrives_in_the_middle_of_a_silence(server: Server) -> None:
     with server.dial() as connection:
         connection.send("POST", server.free, {}, BODY).head()
         while connection.chunk() != b": ping\n\n":
-            assert server.call()["finishedAt"] is None
+            call = server.call()
+            assert call["finishedAt"] is None and not call["hungUp"]
 
 
 def test_http_2_holds_nothing_back_either(server: Server) -> None:
@@ -217,7 +219,7 @@ def test_http_2_holds_nothing_back_either(server: Server) -> None:
         process.kill()
 
     assert b"three" in heard
-    assert call["finishedAt"] is None
+    assert call["finishedAt"] is None and not call["hungUp"]
 
 
 def test_a_paid_answer_is_whole_and_paid_once(server: Server) -> None:
