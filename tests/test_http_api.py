@@ -15,15 +15,19 @@ from tests.conftest import Shop
 from x402jobs.blueprints import calls, json_reply, replies
 from x402jobs.blueprints.schemas import (
     LEAST_PRICE,
+    MAX_TILE_BYTES,
     MOST_PRICE,
+    ApiKeySchema,
     ClaudeConfigSchema,
     EventsSchema,
     PageSchema,
     ParameterSchema,
     ProfileSchema,
     TemplateSchema,
+    TileSchema,
     WalletConfigSchema,
 )
+from x402jobs.domain.coords import MAX_DEPTH
 from x402jobs.domain.errors import CallerLeft, X402JobsError
 from x402jobs.domain.money import MICRO
 from x402jobs.domain.prompt_template import RESERVED
@@ -74,7 +78,7 @@ def test_every_link_leads_somewhere() -> None:
 
     for target in re.findall(r"\]\(([^)]+)\)", PAGE):
         page, _, anchor = target.partition("#")
-        assert anchor in headings if not page else page == "streaming.md"
+        assert anchor in headings if not page else page in ("streaming.md", "tasks.md")
 
 
 def family(error: type[X402JobsError]) -> Iterator[type[X402JobsError]]:
@@ -111,6 +115,8 @@ FIELDS: list[tuple[str, type[Schema]]] = [
     ("## Your Claude key", ClaudeConfigSchema),
     ("## Where you are paid", WalletConfigSchema),
     ("## Who you are", ProfileSchema),
+    ("## API keys", ApiKeySchema),
+    ("### Fields of a tile", TileSchema),
 ]
 
 
@@ -145,6 +151,8 @@ def test_the_page_has_the_limits_that_no_validator_tells() -> None:
     assert replies.MAX_BODY_BYTES == 2 * 2**20 and "at most 2 MiB" in PAGE
     assert calls.MAX_BODY_BYTES == 64 * 2**10 and "on the paid door 64 KiB" in PAGE
     assert f"at most {calls.MAX_KEYS} of them" in PAGE
+    assert MAX_TILE_BYTES == 64 * 2**10 and "`content` | at most 64 KiB of UTF-8" in PAGE
+    assert f"A tree is at most {MAX_DEPTH} steps deep." in PAGE
     assert limits(EventsSchema().fields["after"]) == {0, 10**9}
     assert "`?after=` (0 to 1000000000; 0)" in PAGE
     assert f"after {json_reply.PATIENCE_SECONDS:.0f} seconds" in PAGE
@@ -189,6 +197,10 @@ def test_the_examples_are_of_the_form_of_real_replies(shop: Shop) -> None:
         "GET /integrations/claude/config": creator.get("/integrations/claude/config"),
         "GET /integrations/wallet/config": creator.get("/integrations/wallet/config"),
         "GET /auth/me": creator.get("/auth/me"),
+        "POST /api/keys": creator.ask("POST", "/api/keys", {"name": "CI"}).json,
+        "POST /api/tiles": creator.ask(
+            "POST", "/api/tiles", {"coords": f"{shop.ada},0:1", "title": "One"}
+        ).json,
         "GET /api/v1/resources/@<username>/<slug>": creator.get("/api/v1/resources/@ada/sonnet"),
         "GET /api/v1/resources/@ada/nothing": shop.client.get(
             "/api/v1/resources/@ada/nothing"
@@ -216,6 +228,7 @@ def test_the_shorter_ones_are_too(shop: Shop) -> None:
         ("/resources", "resources"),
         ("/api/v1/resources", "resources"),
         ("/api/v1/executions", "executions"),
+        ("/api/tiles", "tiles"),
     ]:
         assert list(creator.get(path)) == [name, "pagination"]
         assert f'{{"{name}":[…],"pagination":{{…}}}}' in PAGE

@@ -1,6 +1,7 @@
 """What the environment decides, and what it is told when it is wrong."""
 
 from dataclasses import fields
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ ROOT = Path(__file__).parent.parent
 WRONG = {
     "ENV": "staging",
     "PUBLIC_URL": f"ftp://{CANARY}",
+    "FRONTEND_ORIGINS": f"https://app.example,http://{CANARY}.example",
+    "TRUSTED_PROXIES": f"10.0.0.1,{CANARY}",
     "X402JOBS_BIND": CANARY,
     "CLAUDE_URL": f"http://{CANARY}.example",
     "CLAUDE_CONNECT_SECONDS": CANARY,
@@ -265,6 +268,7 @@ def test_a_setting_is_read(variable, value, name, expected):
         ("PUBLIC_URL", "https://jobs.example/?shop=1"),
         ("PUBLIC_URL", "https://jobs.example#shop"),
         ("PUBLIC_URL", "https://[jobs"),
+        ("PUBLIC_URL", "https://jobs.example:99999"),
         ("X402JOBS_BIND", "4020"),
         ("X402JOBS_BIND", "localhost:"),
         ("X402JOBS_BIND", "localhost:http"),
@@ -289,6 +293,92 @@ def test_a_setting_that_cannot_be_is_refused_by_its_name(variable, value):
     (fault,) = refused({variable: value})
 
     assert fault.startswith(f"{variable}: ")
+
+
+@pytest.mark.parametrize(
+    ("value", "origins"),
+    [
+        ("", ()),
+        ("https://app.example", ("https://app.example",)),
+        (
+            "https://app.example, https://b.example:8443",
+            ("https://app.example", "https://b.example:8443"),
+        ),
+        ("http://localhost:3000,http://127.0.0.1", ("http://localhost:3000", "http://127.0.0.1")),
+        ("http://[::1]:3000", ("http://[::1]:3000",)),
+        ("https://xn--bcher-kva.example", ("https://xn--bcher-kva.example",)),
+    ],
+)
+def test_origins_are_read_as_browsers_write_them(value, origins):
+    assert Settings.from_env({"FRONTEND_ORIGINS": value}).frontend_origins == origins
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "*",
+        "null",
+        "app.example",
+        "https://*.example",
+        "http://app.example",
+        "https://app.example/",
+        "https://app.example/page",
+        "https://app.example?x=1",
+        "https://App.example",
+        "HTTPS://app.example",
+        "https://app.example:443",
+        "http://localhost:80",
+        "https://app.example:99999",
+        "https://user@app.example",
+        "https://bücher.example",
+        "https://app.example,https://app.example",
+        "https://app.example,",
+        "https://app.example https://b.example",
+        "file:///tmp",
+    ],
+)
+def test_an_origin_that_no_browser_would_send_or_nobody_should_trust_is_refused(value):
+    (fault,) = refused({"FRONTEND_ORIGINS": value})
+
+    assert fault.startswith("FRONTEND_ORIGINS: ")
+
+
+@pytest.mark.parametrize(
+    ("url", "origin", "is_plain_loopback"),
+    [
+        ("https://Jobs.Example", "https://jobs.example", False),
+        ("https://jobs.example:443/", "https://jobs.example", False),
+        ("https://jobs.example:8443", "https://jobs.example:8443", False),
+        ("https://127.0.0.1", "https://127.0.0.1", False),
+        ("http://jobs.example", "http://jobs.example", False),
+        ("http://localhost:80", "http://localhost", True),
+        ("http://127.0.0.1:4020", "http://127.0.0.1:4020", True),
+        ("http://[::1]:4020", "http://[::1]:4020", True),
+    ],
+)
+def test_our_own_origin_is_as_browsers_write_it(url, origin, is_plain_loopback):
+    settings = Settings.from_env({"PUBLIC_URL": url})
+
+    assert (settings.public_origin, settings.is_plain_loopback) == (origin, is_plain_loopback)
+
+
+@pytest.mark.parametrize(
+    ("value", "proxies"),
+    [
+        ("", ()),
+        ("10.0.0.1", (ip_network("10.0.0.1/32"),)),
+        ("10.0.0.0/8, ::1", (ip_network("10.0.0.0/8"), ip_network("::1/128"))),
+    ],
+)
+def test_proxies_are_addresses_and_networks(value, proxies):
+    assert Settings.from_env({"TRUSTED_PROXIES": value}).trusted_proxies == proxies
+
+
+@pytest.mark.parametrize("value", ["proxy.example", "10.0.0.1/8", "10.0.0", "*", "10.0.0.1,"])
+def test_a_proxy_that_is_none_is_refused(value):
+    (fault,) = refused({"TRUSTED_PROXIES": value})
+
+    assert fault.startswith("TRUSTED_PROXIES: ")
 
 
 @pytest.mark.parametrize("variable", ["X402JOBS_KEYS", "INTEGRATION_ENCRYPTION_SECRET"])

@@ -13,6 +13,8 @@ from x402jobs.blueprints import (
     listings,
     operations,
     resources,
+    tasks,
+    tiles,
 )
 from x402jobs.logs import configure_logs
 from x402jobs.services import Services
@@ -33,9 +35,23 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask's own provider has it
     app.config["HEARTBEAT_SECONDS"] = settings.heartbeat_seconds
     app.config["JSON_SECONDS"] = json_reply.PATIENCE_SECONDS
+    app.config["OUR_ORIGINS"] = (settings.public_origin, *settings.frontend_origins)
+    app.config["FRONTEND_ORIGINS"] = settings.frontend_origins
+    app.config["TRUSTED_PROXIES"] = settings.trusted_proxies
+    app.config["SESSION_COOKIE_SECURE"] = not settings.is_plain_loopback
     app.extensions["x402jobs"] = services or build_services(settings)
     errors.install(app)
     cors.install(app)
-    for door in (instant, resources, listings, integrations, executions, identity, operations):
+    for door in (
+        instant,
+        resources,
+        tiles,
+        tasks,
+        listings,
+        integrations,
+        executions,
+        identity,
+        operations,
+    ):
         app.register_blueprint(door.bp)
     return app

@@ -10,6 +10,7 @@ from x402jobs.adapters.secret_box import RingSecretBox
 from x402jobs.adapters.sqlite import (
     SqliteAudit,
     SqliteCatalogue,
+    SqliteIdentities,
     SqliteLedger,
     SqliteSealed,
     embedded_store,
@@ -17,6 +18,8 @@ from x402jobs.adapters.sqlite import (
 from x402jobs.adapters.tokens import LocalTokens
 from x402jobs.ports import Transfers
 from x402jobs.services.audit import Audit
+from x402jobs.services.iam.internal_keys import InternalKeys, internal_key_place
+from x402jobs.services.iam.pepper import Pepper, pepper_place
 from x402jobs.services.integrations import claude_key_place
 from x402jobs.services.rotation import Rotation
 from x402jobs.services.runs import answer_place
@@ -55,7 +58,14 @@ def rotation(settings: Settings) -> Rotation:
     return Rotation(
         SqliteSealed(embedded_store(settings.data)),
         secret_box(settings),
-        (claude_key_place, prompt_place, payment_place, answer_place),
+        (
+            claude_key_place,
+            prompt_place,
+            payment_place,
+            answer_place,
+            internal_key_place,
+            pepper_place,
+        ),
     )
 
 
@@ -80,3 +90,10 @@ def local_tokens(settings: Settings) -> LocalTokens:
 def catalogue(settings: Settings) -> SqliteCatalogue:
     """The embedded store's users and templates."""
     return SqliteCatalogue(embedded_store(settings.data))
+
+
+def internal_keys(settings: Settings) -> InternalKeys:
+    """The embedded store's keys for trusted services."""
+    identities = SqliteIdentities(embedded_store(settings.data))
+    box = secret_box(settings)
+    return InternalKeys(identities, Pepper(identities, box), box, SystemClock())

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from x402jobs.domain.coords import Coords
+from x402jobs.domain.credentials import ApiKey, InternalKey, Session
 from x402jobs.domain.execution import Execution, State
 from x402jobs.domain.listing import ClaudeConfig, Listing, StoredTemplate
 from x402jobs.domain.networks import Network
@@ -16,6 +18,7 @@ from x402jobs.domain.payment import Authorization, Payment, PaymentRequirements
 from x402jobs.domain.prompt_template import Prompt
 from x402jobs.domain.sales import Sales
 from x402jobs.domain.secret import Secret
+from x402jobs.domain.tile import TaskContext, Tile
 
 
 class Clock(Protocol):
@@ -66,6 +69,10 @@ class Ledger(Protocol):
         is written in the same transaction. Does not judge whether the step is lawful: the
         execution already did.
         """
+        ...
+
+    def begin(self, task: Execution) -> bool:
+        """Insert a task's row. False while its caller's last run of the same tile has not ended."""
         ...
 
     def earlier(self, claim_key: str) -> Execution | None:
@@ -123,8 +130,11 @@ class Ledger(Protocol):
         """
         ...
 
-    def execution(self, execution_id: str) -> tuple[Execution, str] | None:
-        """One execution, and the id of its template's creator; a deleted template still has one."""
+    def execution(self, execution_id: str) -> tuple[Execution, str | None] | None:
+        """One execution, and the id of its template's creator; a deleted template still has one.
+
+        A task has no template, and nobody but its caller.
+        """
         ...
 
     def sealed_answer(self, execution: Execution) -> str | None:
@@ -282,6 +292,10 @@ class Keys(Protocol):
         """Whether the user has a key, and whether it is enabled."""
         ...
 
+    def sealed_claude_key(self, user_id: str) -> str | None:
+        """The user's sealed key; None unless it is stored and enabled."""
+        ...
+
     def put_claude_key(
         self, user_id: str, sealed_key: str | None, *, enabled: bool | None = None
     ) -> ClaudeConfig:
@@ -305,6 +319,143 @@ class Keys(Protocol):
 
     def delete_pay_to(self, user_id: str) -> None:
         """Forget the payout address, if there is one."""
+        ...
+
+
+class Identities(Protocol):
+    """Sessions and API keys. Holds digests and sealed texts, never what a caller shows.
+
+    What is found may be over: whether it still counts is the services' to say. Whoever is given
+    something has an account, although perhaps no name yet.
+    """
+
+    def pepper(self, name: str, sealed_pepper: str) -> str:
+        """The sealed pepper of this name: the given one, when there was none."""
+        ...
+
+    def add_session(self, session: Session) -> None:
+        """Insert it, and forget those that had expired when it was made."""
+        ...
+
+    def session(self, digest: str) -> Session | None:
+        """The session of this digest, in one indexed look-up."""
+        ...
+
+    def renew_session(self, session: Session) -> None:
+        """Write its times, if it is still there."""
+        ...
+
+    def end_session(self, digest: str) -> None:
+        """Forget it, if there is one."""
+        ...
+
+    def add_api_key(self, key: ApiKey) -> None:
+        """Insert it."""
+        ...
+
+    def api_key(self, key_id: str) -> ApiKey | None:
+        """The key of this id, in one indexed look-up. Compares no digest."""
+        ...
+
+    def api_keys(self, user_id: str, limit: int, offset: int) -> Page[ApiKey]:
+        """The account's keys, newest first."""
+        ...
+
+    def delete_api_key(self, user_id: str, key_id: str) -> bool:
+        """Forget it. False when the account has none of this id."""
+        ...
+
+    def note_api_key_used(self, key_id: str, now: float) -> None:
+        """Write down when it was last used, if it is still there."""
+        ...
+
+    def internal_key(self, user_id: str, purpose: str) -> InternalKey | None:
+        """The one key that this account has for this purpose."""
+        ...
+
+    def internal_key_of(self, digest: str) -> InternalKey | None:
+        """The key of this digest, in one indexed look-up."""
+        ...
+
+    def put_internal_key(self, key: InternalKey, replaced: str | None) -> InternalKey:
+        """Insert it where its account has none for its purpose, or has the one with id `replaced`.
+
+        In one statement. Returns the key that stands there afterwards, which is another one when
+        somebody was faster.
+        """
+        ...
+
+    def note_internal_key_used(self, key_id: str, now: float) -> None:
+        """Write down when it was last used, if it is still there."""
+        ...
+
+
+class Tiles(Protocol):
+    """Every account's trees of tiles, and the plans at direction 0 of them.
+
+    A tile is seen by its owner, who is `coords.user_id`; by anybody else only where it is public
+    itself. Plans are their owner's alone. What a reader may not see is not there for them.
+
+    Each method is one transaction. Who may write is the services' business: the methods that
+    write do not ask.
+    """
+
+    def tile(self, coords: Coords, reader_id: str) -> Tile | None:
+        """One tile, or plan."""
+        ...
+
+    def under(self, coords: Coords, reader_id: str, limit: int, offset: int) -> Page[Tile]:
+        """What is below this place, the place itself not, from the top and depth first.
+
+        At each tile its plan comes before its subtasks 1 to 6, and these before its context
+        children -1 to -6.
+        """
+        ...
+
+    def tiles_of(self, user_id: str, limit: int, offset: int) -> Page[Tile]:
+        """All that the account has, group by group, each from its root on in that same order."""
+        ...
+
+    def context(self, coords: Coords, reader_id: str) -> TaskContext | None:
+        """All that a run of this tile needs to know, as of one moment and in one request.
+
+        `leaves` are there where there are subtasks and no plan: at most 1000, the first ones depth
+        first, with title and coords alone. A leaf is below the task by subtasks only, and has none
+        that the reader sees.
+        """
+        ...
+
+    def ensure_root(self, user_id: str, title: str, now: float) -> Tile:
+        """The root of the account's group 0, made, private, when there was none."""
+        ...
+
+    def add(self, tile: Tile) -> None:
+        """Insert it. The root of a group needs nothing above it.
+
+        Raises NothingAbove when any other one's parent is missing, PlaceTaken, and AboveIsPrivate.
+        """
+        ...
+
+    def replace(self, before: Tile, after: Tile) -> None:
+        """Write title, content, preview and visibility where `updated_at` still is `before`'s.
+
+        Raises Stale, also for a tile that is gone; AboveIsPrivate; BelowIsPublic.
+        """
+        ...
+
+    def delete(self, coords: Coords) -> int:
+        """Delete what is at this place and below it; how many tiles and plans that were."""
+        ...
+
+    def add_plan(self, plan: Tile) -> Tile:
+        """Insert a plan, private, or leave the one alone that is there; the one there afterwards.
+
+        Raises NotFound when the tile whose plan it is is gone.
+        """
+        ...
+
+    def swap_plan(self, before: Tile, after: Tile) -> bool:
+        """Write the plan where it still equals `before`'s. False when somebody was faster."""
         ...
 
 

@@ -4,14 +4,19 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from x402jobs.domain.networks import DEVELOPMENT, NETWORKS, Network, Networks
+from x402jobs.domain.secret import Secret
 
 Depth = int | Literal["safe", "finalized"]
 """How deep a block has to be: so many others on top of it, or the node's own word for it."""
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class SettingsError(Exception):
@@ -38,6 +43,12 @@ def _environment(value: str) -> str:
     if value not in ("development", "production"):
         raise ValueError
     return value
+
+
+def _flag(value: str) -> bool:
+    if value not in ("true", "false"):
+        raise ValueError
+    return value == "true"
 
 
 def _level(value: str) -> str:
@@ -112,7 +123,31 @@ def _public_url(value: str) -> str:
         raise ValueError
     if parts.path not in ("", "/") or parts.query or parts.fragment:
         raise ValueError
+    _origin(value)  # a port that is none
     return value.rstrip("/")
+
+
+def _origin(url: str) -> str:
+    """A URL's origin as a browser writes it: lower-case, without the port that goes unsaid."""
+    parts = urlsplit(url)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    port = "" if parts.port in (None, DEFAULT_PORTS[parts.scheme]) else f":{parts.port}"
+    return f"{parts.scheme}://{host}{port}"
+
+
+def _origins(value: str) -> tuple[str, ...]:
+    """Exactly what browsers send: anything else would never be equal to it."""
+    origins = tuple(each.strip() for each in value.split(",")) if value else ()
+    for each in origins:
+        if not each.isascii() or _origin(_url(each)) != each or re.search(r"[\s*@\\]", each):
+            raise ValueError
+    if len(set(origins)) != len(origins):
+        raise ValueError
+    return origins
+
+
+def _proxies(value: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    return tuple(ip_network(each.strip()) for each in value.split(",")) if value else ()
 
 
 def _bind(value: str) -> str:
@@ -161,6 +196,20 @@ class Settings:
         "http://127.0.0.1:4020",
         "the origin in every URL we give out",
     )
+    frontend_origins: tuple[str, ...] = _setting(
+        "FRONTEND_ORIGINS",
+        _origins,
+        "",
+        "other origins whose pages may call every door but the paid one, cookies included, "
+        "comma-separated, as browsers write them: https://app.example; plain http only on loopback",
+    )
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = _setting(
+        "TRUSTED_PROXIES",
+        _proxies,
+        "",
+        "addresses or networks, comma-separated, of proxies that set X-Real-IP themselves, for "
+        "limits alone; one in front of a unix socket needs no naming",
+    )
     bind: str = _setting(
         "X402JOBS_BIND", _bind, "127.0.0.1:4020", "where the server listens: host:port or unix:path"
     )
@@ -181,6 +230,19 @@ class Settings:
     )
     total_seconds: float = _setting(
         "CLAUDE_TOTAL_SECONDS", _seconds, "600", "limit on a whole answer"
+    )
+    server_key: str = _setting(
+        "ANTHROPIC_API_KEY",
+        _text,
+        "",
+        "the operator's own Claude key; of use where TASKS_SHARE_SERVER_KEY allows it",
+        secret=True,
+    )
+    shares_server_key: bool = _setting(
+        "TASKS_SHARE_SERVER_KEY",
+        _flag,
+        "false",
+        "true: tasks of accounts without a Claude key of their own run with ANTHROPIC_API_KEY",
     )
     facilitator_url: str = _setting(
         "FACILITATOR_URL",
@@ -224,6 +286,22 @@ class Settings:
     log_level: str = _setting("LOG_LEVEL", _level, "INFO", "DEBUG, INFO, WARNING or ERROR")
 
     @property
+    def shared_key(self) -> Secret | None:
+        """The Claude key for whoever has none, None where the operator shares none."""
+        return Secret(self.server_key) if self.shares_server_key and self.server_key else None
+
+    @property
+    def public_origin(self) -> str:
+        """What a browser says it is on when it is on a page of ours."""
+        return _origin(self.public_url)
+
+    @property
+    def is_plain_loopback(self) -> bool:
+        """Whether this is one machine's own service, without TLS."""
+        parts = urlsplit(self.public_url)
+        return parts.scheme == "http" and parts.hostname in LOOPBACK
+
+    @property
     def nodes(self) -> dict[str, str]:
         """The URL to ask about each network, by its CAIP-2 name."""
         return {name or self.networks[0].id: url for name, url in self.rpc_urls}
@@ -245,23 +323,36 @@ class Settings:
             for name in POISON
             if environ.get(name)
         ]
-        if {"environment", "facilitator_url", "networks", "rpc_urls"} <= values.keys():
+        if values.keys() >= COMPARED:
             faults += _contradictions(**values)
         if faults:
             raise SettingsError("\n".join(faults))
         return cls(**values)
 
 
+COMPARED = frozenset(
+    {
+        *("environment", "facilitator_url", "networks", "rpc_urls"),
+        *("server_key", "shares_server_key"),
+    }
+)
+"""The settings that may contradict one another."""
+
+
 def _contradictions(
     *,
     environment: str,
+    server_key: str,
+    shares_server_key: bool,
     facilitator_url: str,
     networks: tuple[Network, ...],
     rpc_urls: tuple[tuple[str, str], ...],
     **_: Any,
 ) -> list[str]:
-    """What is wrong with the settings about money together, though each may be good alone."""
+    """What is wrong with some settings together, though each may be good alone."""
     faults = []
+    if shares_server_key and not server_key:
+        faults.append("TASKS_SHARE_SERVER_KEY: there is none to share; set ANTHROPIC_API_KEY")
     if facilitator_url and not networks:
         faults.append("X402_NETWORKS: FACILITATOR_URL needs it; name a network, such as base")
     if networks and not facilitator_url:

@@ -10,7 +10,14 @@ from x402jobs.adapters.chain import RpcChain
 from x402jobs.adapters.clock import SystemClock
 from x402jobs.adapters.facilitator import RemoteFacilitator, X402Facilitator
 from x402jobs.adapters.limits import MemoryLimits
-from x402jobs.adapters.sqlite import SqliteCatalogue, SqliteKeys, SqliteLedger, embedded_store
+from x402jobs.adapters.sqlite import (
+    SqliteCatalogue,
+    SqliteIdentities,
+    SqliteKeys,
+    SqliteLedger,
+    SqliteTiles,
+    embedded_store,
+)
 from x402jobs.devkit.development_ledger import DevelopmentLedger
 from x402jobs.domain.models import SUCCESSORS, Models
 from x402jobs.domain.networks import DEVELOPMENT, Networks
@@ -22,15 +29,18 @@ from x402jobs.services.agentic import Agentic
 from x402jobs.services.audit import Audit
 from x402jobs.services.books import Books
 from x402jobs.services.caretaker import Caretaker
-from x402jobs.services.iam import Iam
+from x402jobs.services.iam import ApiKeys, Iam, InternalKeys, Sessions
+from x402jobs.services.iam.pepper import Pepper
 from x402jobs.services.integrations import Integrations
 from x402jobs.services.left_rows import LeftRows
+from x402jobs.services.mapping import Mapping
 from x402jobs.services.paygate import Paygate
 from x402jobs.services.pricing import Pricing
 from x402jobs.services.recovery import Recovery
 from x402jobs.services.resources import Resources
 from x402jobs.services.runs import Runs
 from x402jobs.services.settlement import Settlement
+from x402jobs.services.tasks import Tasks
 from x402jobs.services.templates import Templates
 from x402jobs.settings import Settings
 
@@ -56,6 +66,8 @@ def build_services(settings: Settings, money: Money | None = None) -> Services:
     database = embedded_store(settings.data)
     shelf, keys, ledger = SqliteCatalogue(database), SqliteKeys(database), SqliteLedger(database)
     limits, left, worker = MemoryLimits(clock), LeftRows(clock), str(uuid.uuid4())
+    identities = SqliteIdentities(database)
+    pepper = Pepper(identities, box)
     pricing = Pricing(money.facilitator, money.networks, settings.public_url)
     settlement = Settlement(
         ledger=ledger,
@@ -77,17 +89,40 @@ def build_services(settings: Settings, money: Money | None = None) -> Services:
         left=left,
         first_content_seconds=settings.first_content_seconds,
     )
-    runs = Runs(ledger, box, clock, left)
+    runs, integrations = Runs(ledger, box, clock, left), Integrations(keys, box)
+    mapping = Mapping(SqliteTiles(database), shelf, clock)
+    agentic = Agentic(model, Models(claude.retirements(), SUCCESSORS), clock)
     recovery = Recovery(ledger=ledger, settlement=settlement, left=left, clock=clock, worker=worker)
     return Services(
-        iam=Iam(local_tokens(settings), limits, shelf),
-        integrations=Integrations(keys, box),
+        iam=Iam(
+            local_tokens(settings),
+            limits,
+            shelf,
+            sessions=Sessions(identities, pepper, limits, clock),
+            api_keys=ApiKeys(identities, pepper, limits, clock),
+            internal_keys=InternalKeys(identities, pepper, box, clock),
+        ),
+        integrations=integrations,
         templates=Templates(shelf, box),
         resources=Resources(shelf, box, clock, money.networks, settings.public_url),
+        mapping=mapping,
+        tasks=Tasks(
+            mapping=mapping,
+            integrations=integrations,
+            agentic=agentic,
+            runs=runs,
+            ledger=ledger,
+            limits=limits,
+            left=left,
+            clock=clock,
+            worker=worker,
+            shared_key=settings.shared_key,
+            first_content_seconds=settings.first_content_seconds,
+        ),
         books=Books(ledger, money.networks),
         pricing=pricing,
         paygate=paygate,
-        agentic=Agentic(model, Models(claude.retirements(), SUCCESSORS), clock),
+        agentic=agentic,
         runs=runs,
         access=Access(ledger, runs, money.facilitator, money.networks),
         caretaker=Caretaker(

@@ -3,22 +3,33 @@
 import threading
 
 import pytest
+from limits import parse_many
 
 from x402jobs.adapters.clock import SystemClock
 from x402jobs.adapters.limits import LIMITS, MemoryLimits
 
-ALLOWED = {"owner_test": 10, "free_template": 30, "failed_credential": 20}
+MINUTE = 60
+ALLOWED = {
+    "owner_test": (10, MINUTE),
+    "free_template": (30, MINUTE),
+    "failed_credential": (20, MINUTE),
+    "task": (10, 5 * MINUTE),
+    "session": (20, MINUTE),
+    "api_key": (20, 60 * MINUTE),
+}
 
 
 @pytest.mark.parametrize("limit", LIMITS)
-def test_a_limit_lets_so_many_through_in_a_minute_and_then_says_how_long_to_wait(limit):
-    limits = MemoryLimits(SystemClock())
+def test_a_limit_lets_so_many_through_in_its_time_and_then_says_how_long_to_wait(limit):
+    limits, (allowed, seconds) = MemoryLimits(SystemClock()), ALLOWED[limit]
 
-    through = [limits.hit(limit, "ada") for _ in range(ALLOWED[limit])]
+    through = [limits.hit(limit, "ada") for _ in range(allowed)]
     wait = limits.hit(limit, "ada")
 
-    assert through == [None] * ALLOWED[limit]
-    assert 1 <= wait <= 60
+    assert through == [None] * allowed
+    assert 1 <= wait <= seconds
+    (rule, *_) = parse_many(LIMITS[limit])
+    assert rule.get_expiry() == seconds
 
 
 def test_one_callers_hits_are_not_anothers_nor_another_limits():

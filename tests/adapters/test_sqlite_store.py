@@ -13,7 +13,7 @@ from threading import Thread
 import pytest
 
 from tests.contract.conftest import CLAIM_KEY, HAIKU, SqliteWorker, bought, earlier, walked
-from x402jobs.adapters.sqlite import Database
+from x402jobs.adapters.sqlite import UPGRADES, Database
 from x402jobs.domain.errors import StoreUnavailable
 from x402jobs.domain.execution import State
 
@@ -121,7 +121,7 @@ def test_the_schema_is_made_once_by_processes_that_come_at_once(data):
 
     assert len({user_id for (user_id,) in said}) == 1
     with raw(data) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (1 + len(UPGRADES),)
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert connection.execute("SELECT count(*) FROM profiles").fetchone() == (1,)
 

@@ -1,5 +1,6 @@
 """Every door, every credential, every verb: who is let in, and what everybody else is told."""
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.blueprints.creators import (
     faulty,
     haiku_id,
 )
+from tests.blueprints.credentials import LETTERS, shown_by, stranger
 from tests.conftest import PAY_TO, Shop
 
 VERBS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"]
@@ -31,6 +33,11 @@ class Knock:
     body: Any = None
     bad: int = 401
     """Somebody with a bad credential: refused, wherever credentials are looked at."""
+    takes: str = "BS"
+    """With which credentials ada is answered so: Bearer, Session, Internal and External keys."""
+    taken: int | None = None
+    """What she is answered with those of them that are no bearer token, where that differs."""
+    query: str = ""
 
 
 @dataclass(frozen=True)
@@ -39,8 +46,8 @@ class Door:
     verbs: dict[str, Knock] = field(default_factory=dict)
 
 
-def private(ada: int, bob: int, body: Any = None) -> Knock:
-    return Knock(ada, bob, body=body)
+def private(ada: int, bob: int, body: Any = None, takes: str = "BS", query: str = "") -> Knock:
+    return Knock(ada, bob, body=body, takes=takes, query=query)
 
 
 def open_to_all(status: int, bad: int = 401) -> Knock:
@@ -69,10 +76,12 @@ DOORS = {
     "/api/v1/resources/@<username>/<slug>": Door(
         "/api/v1/resources/@ada/haiku", {"GET": open_to_all(200)}
     ),
-    "/api/v1/executions": Door("/api/v1/executions", {"GET": private(200, 200)}),
-    "/executions/<execution_id>": Door("/executions/{haiku}", {"GET": private(404, 404)}),
+    "/api/v1/executions": Door("/api/v1/executions", {"GET": private(200, 200, takes="BSE")}),
+    "/executions/<execution_id>": Door(
+        "/executions/{haiku}", {"GET": private(404, 404, takes="B")}
+    ),
     "/executions/<execution_id>/events": Door(
-        "/executions/{haiku}/events", {"GET": private(404, 404)}
+        "/executions/{haiku}/events", {"GET": private(404, 404, takes="B")}
     ),
     "/integrations/claude/config": Door(
         "/integrations/claude/config",
@@ -92,8 +101,48 @@ DOORS = {
     ),
     "/auth/me": Door("/auth/me", {"GET": private(200, 200)}),
     "/user/profile": Door("/user/profile", {"PUT": private(200, 409, {"username": "ada"})}),
+    "/auth/session": Door(
+        "/auth/session",
+        {
+            "POST": private(200, 200, takes="B"),
+            "DELETE": Knock(401, 401, takes="S", taken=204),
+        },
+    ),
+    "/api/keys": Door(
+        "/api/keys", {"GET": private(200, 200), "POST": private(201, 201, {"name": "CI"})}
+    ),
+    "/api/keys/<key_id>": Door("/api/keys/{haiku}", {"DELETE": private(404, 404)}),
+    "/api/tiles": Door(
+        "/api/tiles",
+        {
+            "GET": private(200, 200, takes="BSIE"),
+            "POST": private(201, 404, {"coords": "{ada},0:1", "title": "One"}, takes="BSIE"),
+        },
+    ),
+    "/api/tiles/<coords>": Door(
+        "/api/tiles/{ada},0",
+        {
+            "GET": private(200, 404, takes="BSIE"),
+            "PATCH": private(200, 404, {"title": "Other"}, takes="BSIE"),
+            "DELETE": private(204, 404, takes="BSIE"),
+        },
+    ),
+    "/api/stream/execute-task": Door(
+        "/api/stream/execute-task",
+        {
+            "GET": private(200, 200, takes="BSIE", query="?taskCoords={ada},0"),
+            "HEAD": private(200, 200, takes="BSIE", query="?taskCoords={ada},0"),
+            "POST": private(200, 200, {"taskCoords": "{ada},0"}, takes="BSIE"),
+        },
+    ),
     "/healthz": Door("/healthz", {"GET": open_to_all(200, bad=200)}),
 }
+
+
+def filled(shop: Shop, asked: Any) -> Any:
+    """A path or a body with the ids of what is ada's in it, and her own."""
+    text = json.dumps(asked).replace("{haiku}", haiku_id(shop)).replace("{ada}", shop.ada)
+    return json.loads(text)
 
 
 def allowed(rule: str) -> set[str]:
@@ -117,7 +166,8 @@ def in_shape(reply: TestResponse, verb: str) -> None:
     if verb == "HEAD":
         assert reply.get_data() == b""
     elif status >= 400 and status != 402:
-        field = "username" if status == 409 else None
+        # A new tile's coordinates are at fault where the one above them is not its maker's.
+        field = {409: "username", 404: reply.json.get("field")}.get(status)
         faulty(reply, status, CODES.get(status, "INVALID_REQUEST"), field)
     if status >= 400:
         assert reply.mimetype == "application/json"
@@ -127,9 +177,9 @@ def in_shape(reply: TestResponse, verb: str) -> None:
 @pytest.mark.parametrize("rule", DOORS)
 def test_each_door_answers_each_caller_and_verb(shop: Shop, rule: str, verb: str) -> None:
     door = DOORS[rule]
-    path = door.path.format(haiku=haiku_id(shop))
     knock = door.verbs.get(verb) or (door.verbs.get("GET") if verb == "HEAD" else None)
-    body = knock.body if knock is not None else {}
+    path = filled(shop, door.path + (knock.query if knock is not None else ""))
+    body = filled(shop, knock.body) if knock is not None else {}
     bad = bad_credentials(shop)
 
     replies = {
@@ -157,14 +207,40 @@ def test_each_door_answers_each_caller_and_verb(shop: Shop, rule: str, verb: str
         in_shape(reply, verb)
 
 
+KNOCKS = [(rule, verb) for rule, door in DOORS.items() for verb in door.verbs]
+
+
+@pytest.mark.parametrize("letter", LETTERS)
+@pytest.mark.parametrize(("rule", "verb"), KNOCKS)
+def test_each_door_takes_the_credentials_of_its_letters_and_no_others(
+    shop: Shop, rule: str, verb: str, letter: str
+) -> None:
+    """A cookie that is not taken is not looked at: a browser sends it unasked."""
+    door = DOORS[rule]
+    knock = door.verbs[verb]
+    path = filled(shop, door.path + knock.query)
+    headers = shown_by(shop, "ada", LETTERS[letter])
+
+    reply = stranger(shop).open(path, method=verb, json=filled(shop, knock.body), headers=headers)
+
+    if letter not in knock.takes:
+        assert reply.status_code == knock.nobody, reply.text
+    else:
+        assert reply.status_code == (knock.taken or knock.ada), reply.text
+    in_shape(reply, verb)
+
+
 PRIVATE = [
-    rule for rule, door in DOORS.items() if (get := door.verbs.get("GET")) and get.nobody == 401
+    rule
+    for rule, door in DOORS.items()
+    if (get := door.verbs.get("GET")) and get.nobody == 401 and "/stream/" not in rule
 ]
+"""A stream says `no-cache, no-transform` (spec/wire.md)."""
 
 
 @pytest.mark.parametrize("rule", PRIVATE)
 def test_what_only_its_owner_may_see_is_nobodys_to_keep(shop: Shop, rule: str) -> None:
-    path = DOORS[rule].path.format(haiku=haiku_id(shop))
+    path = filled(shop, DOORS[rule].path)
 
     for creator in (ada(shop), bob(shop)):
         assert creator.ask("GET", path).headers["Cache-Control"] == "private, no-store"
@@ -281,6 +357,9 @@ def broken(*_: Any, **__: Any) -> Any:
         ("GET", "/integrations/claude/config", "integrations", "claude_config"),
         ("DELETE", "/integrations/wallet/config", "integrations", "forget_pay_to"),
         ("GET", "/auth/me", "iam", "username"),
+        ("GET", "/api/tiles", "mapping", "page"),
+        ("GET", "/api/tiles/u,0", "mapping", "get"),
+        ("DELETE", "/api/tiles/u,0", "mapping", "delete"),
     ],
 )
 def test_a_bug_of_ours_is_a_neutral_sentence(

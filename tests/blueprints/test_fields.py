@@ -268,6 +268,8 @@ WRITING = [
     ("PUT", "/integrations/claude/config", {"apiKey": "sk-new"}),
     ("PUT", "/integrations/wallet/config", {"baseAddress": ADDRESS}),
     ("PUT", "/user/profile", {"username": "ada"}),
+    ("POST", "/api/tiles", {"coords": "u,0:1", "title": "One"}),
+    ("PATCH", "/api/tiles/u,0", {"title": "Other"}),
 ]
 UNKNOWN = ["unknown", "id", "Name", "price", "systemprompt", "ownerId", "__class__", "é", ""]
 
@@ -357,7 +359,13 @@ def test_the_longest_prompt_fits_in_its_widest_spelling(shop: Shop) -> None:
     assert made.json["systemPrompt"] == prompt
 
 
-LISTS = ["/resources", "/resources/{haiku}/usage", "/api/v1/resources", "/api/v1/executions"]
+LISTS = [
+    "/resources",
+    "/resources/{haiku}/usage",
+    "/api/v1/resources",
+    "/api/v1/executions",
+    "/api/tiles",
+]
 
 
 PARTS = {

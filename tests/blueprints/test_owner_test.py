@@ -247,7 +247,7 @@ def test_a_bad_token_is_refused_whatever_it_was_sent_for(
 
     body = refused(reply, 401, "UNAUTHENTICATED")
     assert body["error"] in (
-        "A valid bearer token is required.",
+        "The credential is not valid, or is not valid any more.",
         "The Authorization header must be: Bearer <token>.",
     )
     nothing_happened(shop, watched)

@@ -20,8 +20,11 @@ from tests.cli.test_call import on_a_terminal
 from tests.contract.conftest import HAIKU, SqliteWorker
 from x402jobs.adapters.key_ring import SETTLING_SECONDS, KeyRing, KeyRingFile
 from x402jobs.adapters.secret_box import RingSecretBox
+from x402jobs.domain.errors import Unauthenticated
+from x402jobs.embedded import internal_keys
 from x402jobs.services.integrations import claude_key_place
 from x402jobs.services.templates import prompt_place
+from x402jobs.settings import Settings
 
 ORIGIN = {"INTEGRATION_ENCRYPTION_SECRET": origin.SECRET}
 KEY, PROMPT, PLAIN = "sk-ant-planted-key", "Planted prompt.", "The origin's planted prompt."
@@ -29,6 +32,8 @@ KEYS = "x402_user_claude_configs.api_key_encrypted"
 PROMPTS = "x402_resources.pt_system_prompt"
 PAYMENTS = "x402_executions.sealed_payment"
 ANSWERS = "x402_answers.sealed_answer"
+INTERNAL = "x402_internal_api_keys.sealed_key"
+PEPPERS = "x402_peppers.sealed_pepper"
 
 
 @pytest.fixture
@@ -86,6 +91,8 @@ def test_status_tells_what_is_sealed_with_what(x402jobs: Command, worker: Sqlite
             column(PROMPTS, keys={"k1": 1}, origin={"plaintext": 1}),
             column(PAYMENTS),
             column(ANSWERS),
+            column(INTERNAL),
+            column(PEPPERS),
         ],
         "old": 2,
         "unreadable": [],
@@ -121,6 +128,8 @@ def test_a_key_is_replaced_in_three_commands(
             column(PROMPTS, keys={"k2": 2}),
             column(PAYMENTS),
             column(ANSWERS),
+            column(INTERNAL),
+            column(PEPPERS),
         ],
         "old": 0,
         "unreadable": [],
@@ -317,3 +326,99 @@ def test_on_a_terminal_it_is_a_table_with_progress(worker: SqliteWorker, data: P
     assert "not under k1: 2\n" in shown
     for row in (bob, eve):
         assert f"x402jobs: {KEYS}, row {row}: does not open\n" in shown
+
+
+def printed(x402jobs: Command, *options: str) -> str:
+    """The internal key of ada's that the command prints, and nothing beside it."""
+    told = x402jobs("keys", "internal", "ada", "--purpose", "tools", *options)
+    assert (told.returncode, told.stderr) == (0, ""), told
+    (key,) = told.stdout.splitlines()
+    return key
+
+
+def test_an_internal_key_is_printed_and_the_same_one_again(
+    x402jobs: Command, worker: SqliteWorker, data: Path
+) -> None:
+    key = printed(x402jobs)
+
+    assert re.fullmatch(r"xi_[0-9a-f]{16}_[A-Za-z0-9_-]{43}", key)
+    assert printed(x402jobs, "--ttl", "1h") == key
+    assert printed(x402jobs, "--purpose", "mail") != key
+    ada = worker.catalogue.user_id("ada")
+    kept = worker.identities.internal_key(ada, "tools")
+    assert (kept.id, kept.expires_at) == (key[3:19], None)
+    assert internal_keys(Settings(data=data)).caller(key, ada).user_id == ada
+
+
+def test_a_rotated_internal_key_is_taken_no_more(
+    x402jobs: Command, worker: SqliteWorker, data: Path
+) -> None:
+    before, after = printed(x402jobs), printed(x402jobs, "--rotate")
+
+    taken = internal_keys(Settings(data=data))
+    assert taken.caller(after, None).user_id == worker.catalogue.user_id("ada")
+    with pytest.raises(Unauthenticated):
+        taken.caller(before, None)
+
+
+def test_an_internal_key_outlives_a_change_of_the_ring(
+    x402jobs: Command, worker: SqliteWorker, data: Path
+) -> None:
+    key = printed(x402jobs)
+
+    for arguments in (["add"], ["rotate"]):
+        assert x402jobs("keys", *arguments, **ORIGIN).returncode == 0
+    aged(data)
+    assert x402jobs("keys", "remove", "k1").returncode == 0
+
+    assert printed(x402jobs) == key
+    taken = internal_keys(Settings(data=data))
+    assert taken.caller(key, None).user_id == worker.catalogue.user_id("ada")
+
+
+@pytest.mark.parametrize(
+    ("ttl", "seconds"), [("45s", 45), ("10m", 600), ("12h", 43_200), ("30d", 2_592_000)]
+)
+def test_a_life_is_a_number_and_a_unit(
+    x402jobs: Command, worker: SqliteWorker, ttl: str, seconds: int
+) -> None:
+    printed(x402jobs, "--ttl", ttl)
+
+    kept = worker.identities.internal_key(worker.catalogue.user_id("ada"), "tools")
+    assert kept.expires_at == kept.created_at + seconds
+
+
+@pytest.mark.parametrize("ttl", ["0s", "10", "m", "-1h", "1.5h", "1w", "1h30m", "999999d", ""])
+def test_any_other_life_is_refused(x402jobs: Command, worker: SqliteWorker, ttl: str) -> None:
+    told = x402jobs("keys", "internal", "ada", "--purpose", "tools", "--ttl", ttl)
+
+    assert (told.returncode, told.stdout) == (2, "")
+    assert "such as 10m or 30d" in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("user", "purpose", "says"),
+    [
+        ("eve", "tools", "there is no user eve in .x402jobs. To add one: x402jobs user add eve"),
+        ("ada", "To ols", "purpose: 1 to 64 lower-case letters, digits and hyphens, please."),
+    ],
+)
+def test_a_key_for_nobody_or_nothing_is_not_made(
+    x402jobs: Command, worker: SqliteWorker, user: str, purpose: str, says: str
+) -> None:
+    told = x402jobs("keys", "internal", user, "--purpose", purpose)
+
+    assert (told.returncode, told.stdout, told.stderr) == (1, "", f"x402jobs: {says}\n")
+
+
+def test_on_a_terminal_it_is_said_what_the_key_is(worker: SqliteWorker, data: Path) -> None:
+    asked = ["keys", "internal", "ada", "--purpose", "tools", "--data", str(data)]
+
+    code, said = on_a_terminal(*X402JOBS, *asked)
+    _, of_an_hour = on_a_terminal(*X402JOBS, *asked, "--rotate", "--ttl", "1h")
+
+    key, about = said.splitlines()
+    ada = worker.catalogue.user_id("ada")
+    assert (code, key[:3]) == (0, "xi_")
+    assert about == f"Speaks for ada ({ada}), for tools, until it is rotated."
+    assert re.search(r"for tools, until \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC\.$", of_an_hour.strip())

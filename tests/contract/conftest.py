@@ -1,4 +1,4 @@
-"""One suite for every store: what ports.Ledger, Catalogue, Keys and SealedValues promise."""
+"""One suite for every store: what ports.Ledger, Catalogue, Keys, Tiles and SealedValues promise."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -10,15 +10,17 @@ import pytest
 
 from x402jobs.adapters.sqlite import (
     SqliteCatalogue,
+    SqliteIdentities,
     SqliteKeys,
     SqliteLedger,
     SqliteSealed,
+    SqliteTiles,
     embedded_store,
 )
 from x402jobs.domain.execution import Execution, Kind, State
 from x402jobs.domain.listing import StoredTemplate
 from x402jobs.domain.networks import DEVELOPMENT
-from x402jobs.ports import Catalogue, Keys, Ledger, SealedValues
+from x402jobs.ports import Catalogue, Identities, Keys, Ledger, SealedValues, Tiles
 
 CLAIM_KEY = "eip3009:eip155:31337:0xd0:0xada:0x01"
 HAIKU = StoredTemplate(
@@ -45,9 +47,11 @@ class Worker(Protocol):
     """One worker's own connection to the store."""
 
     catalogue: Catalogue
+    identities: Identities
     keys: Keys
     ledger: Ledger
     sealed: SealedValues
+    tiles: Tiles
 
 
 class Store(Worker, Protocol):
@@ -82,9 +86,11 @@ class SqliteWorker:
     def __post_init__(self) -> None:
         self.database = embedded_store(self.data)
         self.catalogue = SqliteCatalogue(self.database)
+        self.identities = SqliteIdentities(self.database)
         self.keys = SqliteKeys(self.database)
         self.ledger = SqliteLedger(self.database)
         self.sealed = SqliteSealed(self.database)
+        self.tiles = SqliteTiles(self.database)
 
 
 class SqliteStore(SqliteWorker):
@@ -150,6 +156,23 @@ def bought(**changes: Any) -> Execution:
         "valid_before": 1120,
     }
     return Execution(**claim | changes)
+
+
+def ran(**changes: Any) -> Execution:
+    """A task that has begun, with changes."""
+    task: dict[str, Any] = {
+        "id": "r1",
+        "kind": Kind.TASK,
+        "state": State.CLAIMED,
+        "template_id": None,
+        "template_version": None,
+        "tile": "u,0:1",
+        "caller_id": "u",
+        "digest": "d1",
+        "worker": "w1",
+        "created_at": 1000.25,
+    }
+    return Execution(**task | changes)
 
 
 def earlier(worker: Worker, claim_key: str = CLAIM_KEY) -> Execution | None:

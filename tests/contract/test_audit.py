@@ -19,7 +19,7 @@ from x402jobs.domain.payment import Authorization
 from x402jobs.ports import Entry, LedgerAudit, Transfer, Transfers
 from x402jobs.services.audit import Audit
 
-from .conftest import HAIKU, SqliteStore, Store, bought
+from .conftest import HAIKU, SqliteStore, Store, bought, ran
 
 OPENING, RUN = 30.0, 600.0
 DAY = 86400
@@ -112,7 +112,7 @@ def sold(store: Store, play_money: DevelopmentLedger, state: State, **changes: A
 
 @pytest.fixture
 def shop(store: Planting, play_money: DevelopmentLedger) -> Planting:
-    """One row in each state, a free one, a test of the owner's, and a claim taken up again."""
+    """One row in each state, a free one, a test of the owner's, tasks, a claim taken up again."""
     for state in State:
         sold(store, play_money, state)
     store.ledger.take_over("w1", {"the claimed one": 1}, 1)
@@ -120,6 +120,14 @@ def shop(store: Planting, play_money: DevelopmentLedger) -> Planting:
         unpaid: dict[str, Any] = {"claim_key": None, "payer": None, "network": None, "amount": 0}
         row = bought(id=f"the {kind} one", kind=kind, state=State.COMPLETED, **unpaid)
         store.ledger.record(replace(row, ended_at=store.now(), **WHOLE))
+    for state in (State.CLAIMED, State.RELEASED, State.COMPLETED):
+        row = ran(id=f"the {state} task", tile=f"u,0:{len(state)}", created_at=store.now())
+        assert store.ledger.begin(row)
+        if state is not State.CLAIMED:
+            facts: dict[str, Any] = WHOLE if state is State.COMPLETED else {}
+            sealed = "sealed" if state is State.COMPLETED else None
+            ended = row.become(state, ended_at=store.now(), **facts)
+            store.ledger.swap(row, ended, sealed_answer=sealed)
     return store
 
 
@@ -146,7 +154,7 @@ def test_a_ledger_in_good_order_breaks_nothing(
     report = audit(shop, play_money).check()
 
     assert report.broken == []
-    assert (report.executions, report.invariants) == (9, len(INVARIANTS) + len(PLAY_MONEY))
+    assert (report.executions, report.invariants) == (12, len(INVARIANTS) + len(PLAY_MONEY))
 
 
 def test_an_empty_ledger_breaks_nothing(store: Planting) -> None:
@@ -158,6 +166,10 @@ def test_an_empty_ledger_breaks_nothing(store: Planting) -> None:
 
 def of(state: str, change: str) -> str:
     return f"UPDATE x402_executions SET {change} WHERE id = 'the {state} one';"
+
+
+def task(state: str, change: str) -> str:
+    return f"UPDATE x402_executions SET {change} WHERE id = 'the {state} task';"
 
 
 NOW = "unixepoch()"
@@ -200,6 +212,21 @@ PLANTED = [
         of("free", f"state = 'settled', created_at = {NOW}"),
         ["the free one"],
     ),
+    ("unpaid_moves_nothing", task("claimed", "amount = 1"), ["the claimed task"]),
+    ("task_has_tile", of("free", "tile = 'u,0:1'"), ["the free one"]),
+    ("task_has_tile", task("released", "tile = NULL"), ["the released task"]),
+    ("task_has_tile", task("claimed", "caller_id = NULL"), ["the claimed task"]),
+    (
+        "one_run_per_tile",
+        "DROP INDEX x402_executions_task;"
+        + task("released", "state = 'claimed', tile = 'u,0:7', code = NULL"),
+        ["the claimed task", "the released task"],
+    ),
+    (
+        "claimed_ends",
+        task("claimed", f"worker = 'gone', created_at = {NOW} - 722"),
+        ["the claimed task"],
+    ),
     (
         "claimed_ends",
         of("claimed", f"worker = 'gone', created_at = {NOW} - 152"),
@@ -222,14 +249,24 @@ PLANTED = [
         ("payment_erased", of(state, "sealed_payment = 'sealed'"), [f"the {state} one"])
         for state in ("claimed", "completed", "refund_due", "refunded", "released")
     ),
-    ("answer_kept", "DELETE FROM x402_answers;", ["the completed one"]),
+    (
+        "answer_kept",
+        "DELETE FROM x402_answers;",
+        ["the completed one", "the completed task"],
+    ),
     *(
         (
             "answer_was_bought",
             f"INSERT INTO x402_answers VALUES ('{whose}', 'sealed');",
             [whose],
         )
-        for whose in ("the settled one", "the refund_due one", "the free one", "nobody")
+        for whose in (
+            "the settled one",
+            "the refund_due one",
+            "the free one",
+            "the claimed task",
+            "nobody",
+        )
     ),
     *(
         ("completed_is_whole", of(state, f"{column} = NULL"), [f"the {state} one"])
@@ -250,6 +287,7 @@ PLANTED = [
     ("money_is_integer", "UPDATE x402_resources SET price_usdc = 0.5;", ["t1"]),
     ("money_is_integer", "UPDATE x402_resources SET price_usdc = -1;", ["t1"]),
     ("template_exists", of("refunded", "template_id = 'nothing'"), ["the refunded one"]),
+    ("template_exists", of("free", "template_id = NULL"), ["the free one"]),
 ]
 
 
@@ -284,7 +322,9 @@ UNDER_WAY = {
         "settled", f"created_at = {NOW} - 5, settled_at = {NOW} - 31536000, reruns = 1, attempt = 2"
     ),
     "an answer of yesterday": (
-        "DELETE FROM x402_answers;" + of("completed", f"ended_at = {NOW} - 86405")
+        "DELETE FROM x402_answers;"
+        + of("completed", f"ended_at = {NOW} - 86405")
+        + task("completed", f"ended_at = {NOW} - 86405")
     ),
     "a debt that was run three times": of("refund_due", "reruns = 3, attempt = 4"),
     "two transfers of one transaction": (
@@ -293,6 +333,7 @@ UNDER_WAY = {
         ) WHERE id = 'the completed one';"""
     ),
     "a deleted template": f"UPDATE x402_resources SET is_active = 0, deleted_at = {NOW};",
+    "a task that takes its time": task("claimed", f"worker = 'gone', created_at = {NOW} - 717"),
     "a free run that broke off": of("free", "state = 'released', usage = NULL, code = 'TIMEOUT'"),
 }
 
@@ -439,14 +480,14 @@ def test_an_entry_is_the_whole_row_with_its_templates_name(shop: Planting) -> No
 
 
 def test_entries_come_newest_first_and_no_more_than_asked_for(shop: Planting) -> None:
-    for number, state in enumerate(State):
+    for number, state in enumerate(State, start=1):
         shop.plant(of(state, f"created_at = {NOW} + {number}"))
 
     page = shop.audit.entries(3)
 
     newest = [f"the {state} one" for state in reversed(State)]
     assert [each.execution.id for each in page.items] == newest[:3]
-    assert (page.total, page.has_more) == (9, True)
+    assert (page.total, page.has_more) == (12, True)
 
 
 @pytest.mark.parametrize("state", State)
@@ -454,8 +495,10 @@ def test_entries_of_one_state_are_those(shop: Planting, state: State) -> None:
     page = shop.audit.entries(100, state=state)
 
     ids = {each.execution.id for each in page.items}
-    unpaid = {"the free one", "the owner_test one"}
-    assert ids == {f"the {state} one"} | (unpaid if state is State.COMPLETED else set())
+    unpaid = {"the free one", "the owner_test one"} if state is State.COMPLETED else set()
+    with_tasks = (State.CLAIMED, State.RELEASED, State.COMPLETED)
+    tasks = {f"the {state} task"} if state in with_tasks else set()
+    assert ids == {f"the {state} one"} | unpaid | tasks
 
 
 def test_entries_of_a_slug_are_those_of_every_template_that_had_it(
@@ -492,4 +535,4 @@ def test_a_row_whose_template_has_gone_can_be_looked_at(shop: Planting) -> None:
 
     assert entry is not None
     assert entry == Entry(entry.execution, None, None)
-    assert shop.audit.entries(100).total == 9
+    assert shop.audit.entries(100).total == 12

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from x402jobs.domain.credentials import InternalKey
 from x402jobs.domain.errors import StoreUnavailable
 from x402jobs.domain.execution import State
 from x402jobs.ports import SealedValue
@@ -14,6 +15,9 @@ KEYS = ("x402_user_claude_configs", "api_key_encrypted")
 PROMPTS = ("x402_resources", "pt_system_prompt")
 PAYMENTS = ("x402_executions", "sealed_payment")
 ANSWERS = ("x402_answers", "sealed_answer")
+INTERNAL = ("x402_internal_api_keys", "sealed_key")
+PEPPERS = ("x402_peppers", "sealed_pepper")
+COLUMNS = [KEYS, PROMPTS, PAYMENTS, ANSWERS, INTERNAL, PEPPERS]
 
 
 @pytest.fixture
@@ -41,6 +45,12 @@ def full(store):
                 settled.become(State.COMPLETED),
                 sealed_answer=f"answer {execution_id}",
             )
+    for name in ("i2", "i1"):
+        store.identities.put_internal_key(
+            InternalKey(name, store.ada, f"for {name}", f"digest {name}", f"key {name}", 1000.0),
+            None,
+        )
+        store.identities.pepper(f"pepper {name}", f"sealed {name}")
     store.bob = bob
     return store
 
@@ -55,7 +65,7 @@ def values(store, column):
     return found
 
 
-@pytest.mark.parametrize("column", [KEYS, PAYMENTS, ANSWERS])
+@pytest.mark.parametrize("column", [KEYS, PAYMENTS, ANSWERS, INTERNAL, PEPPERS])
 def test_a_store_without_sealed_values_has_an_empty_page(store, column):
     assert store.sealed.page(*column, "", 10) == []
 
@@ -70,6 +80,10 @@ def test_each_value_comes_with_its_row_and_its_owner_in_the_order_of_the_rows(fu
     ]
     assert values(full, PAYMENTS) == [SealedValue(e, e, f"payment {e}") for e in ("e2", "e4")]
     assert values(full, ANSWERS) == [SealedValue(e, e, f"answer {e}") for e in ("e1", "e3")]
+    assert values(full, INTERNAL) == [SealedValue(i, i, f"key {i}") for i in ("i1", "i2")]
+    assert values(full, PEPPERS) == [
+        SealedValue(f"pepper {i}", f"pepper {i}", f"sealed {i}") for i in ("i1", "i2")
+    ]
 
 
 def test_a_page_is_as_long_as_was_asked_and_begins_behind_the_last_one(full):
@@ -88,7 +102,7 @@ def test_the_prompt_of_a_deleted_template_is_there_too(full):
     assert [each.row for each in values(full, PROMPTS)] == ["t0", "t1"]
 
 
-@pytest.mark.parametrize("column", [KEYS, PROMPTS, PAYMENTS, ANSWERS])
+@pytest.mark.parametrize("column", COLUMNS)
 def test_a_value_is_replaced_where_it_still_stands(full, column):
     first, second = values(full, column)
     changed = replace(first, sealed="a value of long ago")
@@ -100,7 +114,7 @@ def test_a_value_is_replaced_where_it_still_stands(full, column):
     assert values(full, column) == [first, replace(second, sealed="fresh")]
 
 
-@pytest.mark.parametrize("column", [KEYS, PROMPTS, PAYMENTS, ANSWERS])
+@pytest.mark.parametrize("column", COLUMNS)
 def test_of_two_who_replace_one_value_the_first_has_done_it(full, column):
     page = full.sealed.page(*column, "", 10)
     others = [(value, f"theirs {value.row}") for value in page]
@@ -114,19 +128,19 @@ def test_nothing_else_of_a_row_changes(full):
     before = full.catalogue.listing("ada", "haiku", "e4")
     fresh = {
         column: [(value, f"fresh {value.row}") for value in values(full, column)]
-        for column in (KEYS, PROMPTS, PAYMENTS, ANSWERS)
+        for column in COLUMNS
     }
 
     done = [full.sealed.replace(*column, pairs) for column, pairs in fresh.items()]
 
     after = full.catalogue.listing("ada", "haiku", "e4")
-    assert done == [2, 2, 2, 2]
+    assert done == [2] * len(COLUMNS)
     assert after.template == replace(before.template, sealed_prompt="fresh t1")
     assert (after.earlier, after.sealed_key) == (before.earlier, None)
     assert not full.keys.claude_config(full.ada).is_enabled
 
 
-@pytest.mark.parametrize("column", [KEYS, PROMPTS, ANSWERS])
+@pytest.mark.parametrize("column", [KEYS, PROMPTS, ANSWERS, INTERNAL, PEPPERS])
 def test_a_replacement_that_fails_in_the_middle_has_replaced_nothing(full, column):
     first, second = before = values(full, column)
 

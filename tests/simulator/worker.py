@@ -239,7 +239,7 @@ class Worker:
             clock=clock,
             templates=Templates(catalogue, BOX),
             integrations=Integrations(None, BOX),  # type: ignore[arg-type]
-            iam=Iam(None, None, None),  # type: ignore[arg-type]
+            iam=Iam(None, None, None, sessions=None, api_keys=None, internal_keys=None),  # type: ignore[arg-type]
             pricing=pricing,
             paygate=gate,
             agentic=Agentic(claude, Models({}, {}), clock),

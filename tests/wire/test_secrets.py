@@ -20,6 +20,7 @@ from tests.wire.conftest import Answer, Server, eventually, serving
 from tests.wire.leaks import leaked
 from x402jobs.app import create_app
 from x402jobs.domain.secret import Secret
+from x402jobs.embedded import internal_keys
 
 pytestmark = pytest.mark.wire
 
@@ -37,6 +38,8 @@ SEALED = {
     "api_key_encrypted": "x402_user_claude_configs",
     "pt_system_prompt": "x402_resources",
     "sealed_answer": "x402_answers",
+    "sealed_key": "x402_internal_api_keys",
+    "sealed_pepper": "x402_peppers",
 }
 
 
@@ -113,6 +116,8 @@ def visit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visit]:
         be_refused(visit, owner)
         be_misread(visit)
         be_a_creator(visit, {"Authorization": owner["Authorization"]})
+        be_signed_in(visit, {"Authorization": owner["Authorization"]})
+        run_tasks(visit, {"Authorization": owner["Authorization"]})
         visit.plant_ciphertexts()
         break_the_store(visit)
         eventually(lambda: visit.log().count(b"run_ended") >= 4)
@@ -312,6 +317,69 @@ def be_a_creator(visit: Visit, owner: dict[str, str]) -> None:
     assert len(visit.server.claude.calls) > before
     visit.server.claude.script()
     visit.ask("a deletion", owner, b"", method="DELETE", path=one)
+
+
+def be_signed_in(visit: Visit, owner: dict[str, str]) -> None:
+    """With a cookie and with keys, good and torn. The replies that show them are not heard."""
+    server, named = visit.server, b'{"name":"CI"}'
+    begun = server.ask(owner, b"", path="/auth/session")
+    token = begun.headers["set-cookie"].partition("=")[2].partition(";")[0]
+    made = server.ask(owner, named, path="/api/keys").json()
+    internal = internal_keys(server.settings).get_or_create(server.ada, "tools")[1].reveal()
+    pepper = server.services.iam.sessions._pepper._pepper.reveal()
+    kinds = {
+        "a session": {"Cookie": f"x402jobs_session={token}"},
+        "a key": {"X-API-Key": made["key"]},
+        "an internal key": {"X-API-Key": internal, "X-User-Id": server.ada},
+        "a torn session": {"Cookie": f"x402jobs_session={token[:-4]}"},
+        "a torn key": {"X-API-Key": made["key"][:-4]},
+        "a torn internal key": {"X-API-Key": internal[:-4], "X-User-Id": internal},
+        "a session and a key": {"Cookie": f"x402jobs_session={token}", "X-API-Key": made["key"]},
+        "a key for a token": {"Authorization": f"Bearer {made['key']}"},
+    }
+    visit.secrets |= {
+        "session": token,
+        "key": made["key"][20:],
+        "internal key": internal[20:],
+        "pepper": pepper,
+    }
+    for kind, shown in kinds.items():
+        for page in ({}, {"Sec-Fetch-Site": "same-origin"}):
+            for method, path, body in (
+                ("GET", "/auth/me", b""),
+                ("GET", "/api/keys", b""),
+                ("POST", "/api/keys", b'{"name":"' + token.encode() * 3 + b'"}'),
+                ("GET", "/api/v1/executions", b""),
+                ("POST", "/auth/session", b""),
+                ("GET", f"/api/tiles?under={quote(internal)}", b""),
+            ):
+                asked = f"{method} {path.partition('?')[0]} with {kind}"
+                visit.ask(asked, shown | page, body, method=method, path=path)
+    heard = dict(visit.heard)
+    for door, kind in (("/auth/me", "a session"), ("/api/v1/executions", "a key")):
+        assert heard[f"GET {door} with {kind}"].status == 200
+    assert heard["GET /api/tiles with an internal key"].status == 400
+    one = f"/api/keys/{made['id']}"
+    visit.ask("a key is taken back", owner, b"", method="DELETE", path=one)
+    leaving = kinds["a session"] | {"Sec-Fetch-Site": "same-origin"}
+    visit.ask("signing out", leaving, b"", method="DELETE", path="/auth/session")
+
+
+def run_tasks(visit: Visit, owner: dict[str, str]) -> None:
+    """With an instruction that nobody may remember, well and badly."""
+    server, door = visit.server, "/api/stream/execute-task"
+    told = quote(VALUE)
+    place = f"taskCoords={server.ada},0&instruction={told}"
+    for name, query, script in (
+        ("well", place, {}),
+        ("with Claude failing", place, {"status": 401}),
+        ("with Claude breaking off", place, {"cutAtByte": 900}),
+        ("with a word too much", f"{place}&temperature={told}", {}),
+        ("nowhere", f"taskCoords={server.ada},0:6&instruction={told}", {}),
+    ):
+        server.claude.script(script)
+        asked = f"GET {door} {name}"
+        visit.ask(asked, owner, None, method="GET", path=f"{door}?{query}")
 
 
 def be_misread(visit: Visit) -> None:

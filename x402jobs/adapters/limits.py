@@ -12,6 +12,9 @@ LIMITS = {
     "owner_test": "10 per minute; 100 per day",
     "free_template": "30 per minute",
     "failed_credential": "20 per minute",
+    "task": "10 per 5 minutes",
+    "session": "20 per minute",
+    "api_key": "20 per hour",
 }
 """The numbers of spec/identity.md where it has one."""
 

@@ -1,26 +1,30 @@
 """An answer on its way out: its headers, its words, and what is left of it for who comes back."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from flask import Response, current_app
 
 from x402jobs.blueprints import json_reply, services, sse
 from x402jobs.blueprints.calls import RESUME_TOKEN
+from x402jobs.blueprints.dialects import dialect_of
 from x402jobs.blueprints.line import SocketLine
 from x402jobs.blueprints.payment_headers import payment_response
 from x402jobs.domain.call import Mark
 from x402jobs.domain.errors import AnswerExpired, NotFound, Unauthenticated
-from x402jobs.domain.events import Done, Ending
 from x402jobs.domain.execution import Execution, State
 from x402jobs.services.runs import Follower
 
+Prompt = Callable[[], str | None]
 
-def stream(follower: Follower, line: SocketLine, *, ids: bool) -> Response:
-    """As server-sent events."""
+
+def stream(
+    follower: Follower, line: SocketLine, *, ids: bool, prompt: Prompt | None = None
+) -> Response:
+    """As server-sent events; with `prompt`, what it tells comes before the first words."""
     paid, receipt = _receipt(follower.execution)
     silence = current_app.config["HEARTBEAT_SECONDS"]
-    return sse.respond(follower, say, line, silence, sse.headers_of(paid=paid) | receipt, ids)
+    said = sse.lines(follower, dialect_of(follower.execution), line, silence, ids, prompt)
+    return sse.respond(follower, said, sse.headers_of(paid=paid) | receipt)
 
 
 def in_one_piece(follower: Follower, line: SocketLine, *, began: float) -> Response:
@@ -46,36 +50,6 @@ def resume(last_event_id: str, find: Callable[[Mark], Execution], line: SocketLi
         return stream(services.runs.again(execution, mark.after), line, ids=True)
     except (NotFound, Unauthenticated, AnswerExpired):
         return nothing_more
-
-
-def say(event: str | Ending) -> Mapping[str, Any]:
-    """The words for each event (spec/wire.md, Dialect of the paid door)."""
-    if isinstance(event, str):
-        return {"type": "text", "content": event}
-    execution = event.execution
-    said: dict[str, Any]
-    if isinstance(event, Done):
-        said = {
-            "type": "done",
-            "usage": execution.usage,
-            "model": execution.model,
-            "stopReason": execution.stop_reason,
-            "durationMs": execution.duration_ms,
-            "executionId": execution.id,
-        }
-    else:
-        said = {
-            "type": "error",
-            "message": event.error.message,
-            "code": event.error.code,
-            "recoverable": event.error.recoverable,
-            "executionId": execution.id,
-        }
-    if execution.receipt is not None:
-        said["receipt"] = execution.receipt.as_json()
-    if execution.credit is not None:
-        said["credit"] = execution.credit.as_json()
-    return said
 
 
 def _receipt(execution: Execution) -> tuple[bool, dict[str, str]]:

@@ -6,7 +6,7 @@ from flask import Blueprint, Response, jsonify, request
 from marshmallow import Schema
 
 from x402jobs.blueprints import answers, reading, replies, services
-from x402jobs.blueprints.callers import recognise, signed_in
+from x402jobs.blueprints.callers import PROGRAMS, recognise, signed_in
 from x402jobs.blueprints.calls import LAST_EVENT_ID, RESUME_TOKEN
 from x402jobs.blueprints.line import SocketLine
 from x402jobs.blueprints.replies import iso, say_execution, say_page
@@ -27,7 +27,7 @@ def keep_private(response: Response) -> Response:
 @bp.get("/api/v1/executions")
 def list_executions() -> Response:
     """The caller's own runs, newest first: those made with a credential of theirs."""
-    caller = signed_in().user_id
+    caller = signed_in(*PROGRAMS).user_id
     page = services.books.calls_of(caller, **replies.read_page())
     return jsonify(say_page("executions", page, say_execution))
 

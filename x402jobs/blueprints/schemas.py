@@ -1,7 +1,8 @@
-"""What creators may send, field by field (spec/instant.md, Creator's side)."""
+"""What may be sent, field by field (spec/instant.md, Creator's side; spec/tasks.md, Tiles)."""
 
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from enum import Enum
 from typing import Any
 
@@ -10,13 +11,17 @@ from marshmallow.exceptions import SCHEMA
 from marshmallow.validate import Length, OneOf, Range, Regexp
 
 from x402jobs.domain.caller import USERNAME
+from x402jobs.domain.coords import Coords
 from x402jobs.domain.errors import InvalidRequest
 from x402jobs.domain.money import MICRO, parse_usdc
 from x402jobs.domain.prompt_template import MAX_VALUE_CHARACTERS
+from x402jobs.domain.task import MAX_INSTRUCTION_CHARACTERS, MAX_TOKENS
 from x402jobs.domain.template_draft import MAX_SLUG_CHARACTERS, SLUG
+from x402jobs.domain.tile import Visibility
 
 LEAST_PRICE, MOST_PRICE = MICRO // 1000, 1000 * MICRO
 MAX_PROMPT_CHARACTERS = 100_000
+MAX_TILE_BYTES = 64 * 1024
 MAX_PARAMETERS = 63
 """A call may have 64 keys, and `user_message` is one of them."""
 
@@ -67,6 +72,40 @@ class Price(fields.Field[int]):
                 'or "0.001" to "1000".'
             )
         return price
+
+
+class Place(fields.Field[Coords]):
+    """The coordinates of a tile."""
+
+    def _deserialize(self, value: Any, attr: str | None, *_: Any, **__: Any) -> Coords:
+        if not isinstance(value, str):
+            raise ValidationError("Must be text.")
+        try:
+            return Coords.parse(value, "It")
+        except InvalidRequest as fault:
+            raise ValidationError(fault.message) from None
+
+
+def _fits_a_tile(text: str) -> None:
+    if len(text.encode()) > MAX_TILE_BYTES:
+        raise ValidationError(f"Must be at most {MAX_TILE_BYTES} bytes of UTF-8.")
+
+
+def _no_plan(coords: Coords) -> None:
+    if 0 in coords.path:
+        raise ValidationError("Leads to a plan, at direction 0. Run the task that it is of.")
+
+
+class Time(fields.Field[float]):
+    """A moment as replies write it, read as unix seconds."""
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> float:
+        try:
+            if re.fullmatch(r"[0-9-]{10}T[0-9:]{8}(\.[0-9]{1,6})?Z", value) is None:
+                raise ValueError
+            return datetime.fromisoformat(value).timestamp()
+        except (ValueError, TypeError):
+            raise ValidationError('Must be a time in UTC, like "2030-01-31T12:00:00Z".') from None
 
 
 class ParameterSchema(Schema):
@@ -131,11 +170,83 @@ class ProfileSchema(Schema):
     )
 
 
+class TileSchema(Schema):
+    """A tile as POST /api/tiles takes it."""
+
+    coords = Place(required=True)
+    title = fields.String(required=True, validate=[Length(1, 200), _ONE_LINE, _NOT_BLANK])
+    content = fields.String(validate=_fits_a_tile)
+    preview = fields.String(validate=Length(max=2000))
+    visibility = fields.Enum(Visibility, by_value=True)
+
+
+class TileChangeSchema(TileSchema):
+    """What PATCH may change of a tile, and from what it was made."""
+
+    class Meta:
+        exclude = ("coords",)
+
+    updatedAt = Time(attribute="read_at")
+
+
+class ApiKeySchema(Schema):
+    """A key for an account's programs."""
+
+    name = fields.String(required=True, validate=[Length(1, 100), _ONE_LINE, _NOT_BLANK])
+    expiresAt = Time(load_default=None, allow_none=False)
+
+
 class PageSchema(Schema):
     """Which part of a list; from a query, where everything is text."""
 
     limit = Digits(load_default=25, validate=Range(1, 100))
     offset = Digits(load_default=0, validate=Range(0, 10**9))
+
+
+class TilesSchema(PageSchema):
+    """Which part of a list of tiles, and below which of them; from a query."""
+
+    under = Place(load_default=None)
+
+
+class Decimals(fields.Field[float]):
+    """A plain decimal number, from a query or from JSON."""
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> float:
+        if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,9}(\.[0-9]{1,9})?", value):
+            return float(value)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+        raise ValidationError("Must be a decimal number.")
+
+
+class Count(fields.Field[int]):
+    """A whole number, from a query or from JSON."""
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
+        if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,9}", value):
+            return int(value)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        raise ValidationError("Must be a whole number.")
+
+
+class TaskSchema(Schema):
+    """What a task is asked for with, in the query of a GET or the body of a POST."""
+
+    taskCoords = Place(required=True, attribute="coords", validate=_no_plan)
+    instruction = fields.String(validate=Length(max=MAX_INSTRUCTION_CHARACTERS))
+    model = fields.String()
+    temperature = Decimals(validate=Range(0, 2))
+    maxTokens = Count(attribute="max_tokens", validate=Range(1, MAX_TOKENS))
+
+
+class WishesSchema(Schema):
+    """How a task is to be run and told; from a query."""
+
+    rerun = fields.String(validate=OneOf(["true", "false"], error="Must be true or false."))
+    events = fields.String(validate=OneOf(["prompt"], error="Must be prompt, or absent."))
+    sse = fields.String(validate=OneOf(["ids"], error="Must be ids, or absent."))
 
 
 class EventsSchema(Schema):

@@ -6,9 +6,10 @@ from typing import Any
 
 from flask import Response
 
+from x402jobs.blueprints.dialects import Dialect
 from x402jobs.blueprints.line import SocketLine
 from x402jobs.domain.call import Mark
-from x402jobs.domain.events import Ending
+from x402jobs.domain.events import Ending, PromptWritten
 from x402jobs.services.runs import Follower
 
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
@@ -22,9 +23,6 @@ PIECE_CHARACTERS = 1300
 
 _json = json.JSONEncoder(separators=(",", ":")).encode  # built once: dumps would, per event
 
-Dialect = Callable[[str | Ending], Mapping[str, Any]]
-"""How a door words a piece of text, or an ending."""
-
 
 def encode(payload: Mapping[str, Any]) -> bytes:
     """One event: one ``data:`` line, one blank line, ASCII only."""
@@ -32,11 +30,17 @@ def encode(payload: Mapping[str, Any]) -> bytes:
 
 
 def lines(
-    follower: Follower, dialect: Dialect, line: SocketLine, silence: float, ids: bool = False
+    follower: Follower,
+    dialect: Dialect,
+    line: SocketLine,
+    silence: float,
+    ids: bool = False,
+    prompt: Callable[[], str | None] | None = None,
 ) -> Iterator[bytes]:
     """Say each event in one write; a comment after a silence; the ending last.
 
-    With `ids` every event has one, from which the stream can be resumed.
+    With `ids` every event has one, from which the stream can be resumed; with `prompt` that is
+    told before the first of them, where there is one by then. `silence` is in seconds.
     """
     said = numbered(follower, dialect) if ids else lambda event: encode(dialect(event))
     for event in follower.events(silence):
@@ -44,18 +48,24 @@ def lines(
             if line.gone():
                 return
             yield PING_AMONG_IDS if ids else PING
-        elif isinstance(event, str):
+            continue
+        if prompt is not None and (written := prompt()) is not None:
+            yield said(PromptWritten(written))
+        prompt = None
+        if isinstance(event, str):
             for start in range(0, len(event), PIECE_CHARACTERS):
                 yield said(event[start : start + PIECE_CHARACTERS])
         else:
             yield said(event)
 
 
-def numbered(follower: Follower, dialect: Dialect) -> Callable[[str | Ending], bytes]:
+def numbered(
+    follower: Follower, dialect: Dialect
+) -> Callable[[str | PromptWritten | Ending], bytes]:
     """Events that say how much of the answer has been delivered once they are read."""
     delivered = follower.after
 
-    def say(event: str | Ending) -> bytes:
+    def say(event: str | PromptWritten | Ending) -> bytes:
         nonlocal delivered
         delivered += len(event) if isinstance(event, str) else 0
         return f"id: {Mark(follower.execution.id, delivered)}\n".encode() + encode(dialect(event))
@@ -72,16 +82,8 @@ def headers_of(*, paid: bool) -> dict[str, str]:
     }
 
 
-def respond(
-    follower: Follower,
-    dialect: Dialect,
-    line: SocketLine,
-    silence: float,
-    headers: Mapping[str, str],
-    ids: bool = False,
-) -> Response:
-    """The stream; `silence` is the seconds between heartbeats."""
-    said = lines(follower, dialect, line, silence, ids)
+def respond(follower: Follower, said: Iterator[bytes], headers: Mapping[str, str]) -> Response:
+    """The stream; its follower is closed when it ends or its caller goes."""
     response = Response(said, content_type=CONTENT_TYPE, headers=dict(headers))
     response.headers["X-Execution-Id"] = follower.execution.id
     response.call_on_close(follower.close)

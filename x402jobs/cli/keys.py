@@ -1,8 +1,10 @@
-"""The keys that secrets are sealed with, and which of them is still needed."""
+"""The keys that secrets are sealed with, and those that trusted services sign in with."""
 
 import json
+import re
 import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +19,14 @@ if TYPE_CHECKING:
 SHOWN = 20
 """How many unreadable rows are named on a terminal; the JSON has them all."""
 
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
 
 @click.group()
 def keys() -> None:
     """The keys that secrets are sealed with (docs/secrets.md).
+
+    But for `internal`, which prints an API key for a trusted service.
 
     \b
     A new key, without a restart where the ring is the data directory's:
@@ -154,6 +160,54 @@ def remove(context: click.Context, key_ids: tuple[str, ...], data: Path) -> None
         complain(f"{error}.")
         context.exit(1)
     click.echo(f"{', '.join(key_ids)}: removed")
+
+
+def _duration(_: click.Context, __: click.Parameter, text: str | None) -> int | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"([1-9][0-9]{0,4})([smhd])", text)
+    if match is None:
+        raise click.BadParameter("a number and s, m, h or d, please, such as 10m or 30d.")
+    return int(match[1]) * SECONDS[match[2]]
+
+
+@keys.command()
+@click.argument("user")
+@click.option("--purpose", metavar="P", required=True, help="What it is for: a-z, 0-9 and hyphens.")
+@click.option(
+    "--ttl",
+    metavar="TIME",
+    callback=_duration,
+    help="How long a new key lives, such as 10m or 30d; without, until it is rotated.",
+)
+@click.option("--rotate", "anew", is_flag=True, help="Make a new one; the one there is ends.")
+@data_option
+@click.pass_context
+def internal(
+    context: click.Context, user: str, purpose: str, ttl: int | None, anew: bool, data: Path
+) -> None:
+    """Print the API key by which a trusted service speaks for the user.
+
+    There is one for each purpose: the same is printed again until it is over, and an earlier one
+    keeps the life it was given. The service sends it as x-api-key, and may name the user's id in
+    x-user-id.
+    """
+    from x402jobs import embedded
+
+    settings = settings_at(data)
+    user_id = embedded.catalogue(settings).user_id(user)
+    if user_id is None:
+        complain(f"there is no user {user} in {data}. To add one: x402jobs user add {user}")
+        context.exit(1)
+    internal_keys = embedded.internal_keys(settings)
+    make = internal_keys.rotate if anew else internal_keys.get_or_create
+    key, text = make(user_id, purpose, ttl)
+    click.echo(text.reveal())
+    if sys.stdout.isatty():
+        until = "until it is rotated"
+        if key.expires_at is not None:
+            until = f"until {datetime.fromtimestamp(key.expires_at, UTC):%Y-%m-%d %H:%M:%S} UTC"
+        click.echo(f"Speaks for {user} ({user_id}), for {key.purpose}, {until}.", err=True)
 
 
 def _show(standing: "Standing", **done: int) -> None:

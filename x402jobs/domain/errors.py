@@ -5,6 +5,8 @@ and whether trying again may help (`recoverable`); the codes are those of spec/w
 
     X402JobsError                     500 UNKNOWN
     ├ InvalidRequest                  400 INVALID_REQUEST
+    │ ├ AboveIsPrivate
+    │ └ BelowIsPublic
     ├ InvalidPayment                  400 INVALID_PAYMENT
     ├ PayloadTooLarge                 413 PAYLOAD_TOO_LARGE
     ├ Unauthenticated                 401 UNAUTHENTICATED
@@ -12,8 +14,10 @@ and whether trying again may help (`recoverable`); the codes are those of spec/w
     ├ Unpaid                          402 PAYMENT_REQUIRED  said afterwards, without a quote
     ├ Forbidden                       403 FORBIDDEN
     ├ NotFound                        404 NOT_FOUND
+    │ └ NothingAbove
     ├ Conflict                        409 CONFLICT
     │ ├ SlugTaken
+    │ ├ PlaceTaken
     │ └ Stale
     ├ InProgress                      409 IN_PROGRESS
     ├ AnswerExpired                   410 ANSWER_EXPIRED
@@ -85,6 +89,27 @@ class InvalidRequest(X402JobsError):
     sentence = "The request is not valid."
 
 
+class AboveIsPrivate(InvalidRequest):
+    """A tile may be public only where every tile above it is."""
+
+    def __init__(self, above: str) -> None:
+        super().__init__(
+            f"A tile can be public only under public ones. Make {above} public first.",
+            field="visibility",
+        )
+
+
+class BelowIsPublic(InvalidRequest):
+    """A tile cannot become private while tiles below it are public; names the lowest."""
+
+    def __init__(self, count: int, below: str) -> None:
+        super().__init__(
+            f"Public tiles below this one: {count}. "
+            f"Make those private first, from {below} upwards.",
+            field="visibility",
+        )
+
+
 class InvalidPayment(X402JobsError):
     """A payment header that is malformed, or two of them."""
 
@@ -103,7 +128,7 @@ class Unauthenticated(X402JobsError):
     """A credential is missing or bad; bad, expired and unknown look the same."""
 
     status, code = 401, "UNAUTHENTICATED"
-    sentence = "A valid bearer token is required."
+    sentence = "The credential is not valid, or is not valid any more."
 
 
 class PaymentRequired(X402JobsError):
@@ -144,6 +169,15 @@ class NotFound(X402JobsError):
     sentence = "There is nothing at this address."
 
 
+class NothingAbove(NotFound):
+    """A new tile has no parent there, or none that is its creator's."""
+
+    sentence = "You have no tile to put this one under. Make that one first."
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message, field="coords")
+
+
 class Conflict(X402JobsError):
     """This authorization has already bought something else."""
 
@@ -158,6 +192,15 @@ class SlugTaken(Conflict):
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message, field="slug")
+
+
+class PlaceTaken(Conflict):
+    """The place of a new tile has one already."""
+
+    sentence = "There is a tile at this place already."
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message, field="coords")
 
 
 class Stale(Conflict):

@@ -1,4 +1,4 @@
-"""How a run can end. Text itself is a `str`; the doors' dialects give all of it their words."""
+"""What a run says besides text, which is a `str`; the doors' dialects give all of it words."""
 
 from dataclasses import dataclass
 
@@ -19,6 +19,13 @@ class Failed:
 
     execution: Execution
     error: X402JobsError
+
+
+@dataclass(frozen=True)
+class PromptWritten:
+    """What Claude is sent, for a task's caller who wants to know."""
+
+    prompt: str
 
 
 Ending = Done | Failed

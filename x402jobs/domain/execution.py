@@ -11,11 +11,12 @@ MAX_RERUNS = 3
 
 
 class Kind(StrEnum):
-    """Why a template runs."""
+    """Why a template runs, or that it is no template but a tile."""
 
     PAID = "paid"
     FREE = "free"
     OWNER_TEST = "owner_test"
+    TASK = "task"
 
 
 class State(StrEnum):
@@ -42,12 +43,16 @@ MAY_FOLLOW: Mapping[State, frozenset[State]] = {
 UNPAID_MAY_FOLLOW: Mapping[State, frozenset[State]] = {
     State.CLAIMED: frozenset({State.COMPLETED, State.RELEASED}),
 }
-"""Free runs and owner tests: no money, so nothing between the beginning and the one insert."""
+"""Where there is no money there is nothing between the beginning and the ending.
+
+A free run or an owner's test is one insert, at its end. A task has its row from the beginning:
+while that is claimed, nobody starts the same tile a second time.
+"""
 
 
 @dataclass(frozen=True)
 class Execution:
-    """One run of a template, and the money that bought it.
+    """One run of a template, and the money that bought it; or of a task's tile, by its coordinates.
 
     `amount` is in micro-USDC, times are unix seconds. `attempt` is the fence: it grows whenever
     anybody takes the row, and every step is a compare-and-swap on (id, attempt, state).
@@ -58,13 +63,14 @@ class Execution:
     id: str
     kind: Kind
     state: State
-    template_id: str
-    template_version: int
+    template_id: str | None
+    template_version: int | None
     digest: str
     worker: str
     created_at: float
     attempt: int = 1
     claim_key: str | None = None
+    tile: str | None = None
     caller_id: str | None = None
     payer: str | None = None
     network: str | None = None

@@ -20,17 +20,20 @@ INVARIANTS: Mapping[str, str] = {
         "A paid row from settled on has its transaction, an amount, and the time of settling."
     ),
     "unpaid_moves_nothing": (
-        "A row that is not paid has no claim, transaction or amount, and has ended."
+        "A row that is not paid has no claim, transaction or amount, and has ended, or is a task."
     ),
+    "task_has_tile": "A task, and nothing else, has a tile; it has a caller.",
+    "one_run_per_tile": "Nobody has two runs of the same tile that have not ended.",
     "claimed_ends": (
-        "A claim whose worker is gone is released within 120 s of the time it had to open."
+        "A claim whose worker is gone is released within 120 s of the time it had: a paid call's "
+        "to open, a task's to end."
     ),
     "settling_ends": "A settlement is decided within 120 s of the payment's `validBefore`.",
     "settled_ends": "A settled row is completed or owed within 120 s of the run's time limit.",
     "settling_has_payment": "A settling row has its sealed payment: recovery must ask with it.",
     "payment_erased": "A sealed payment rests on settling and settled rows alone.",
-    "answer_kept": "The answer of a completed paid row is kept for 24 h.",
-    "answer_was_bought": "An answer belongs to a completed paid row.",
+    "answer_kept": "The answer of a completed paid row, or task, is kept for 24 h.",
+    "answer_was_bought": "An answer belongs to a completed paid row, or task.",
     "completed_is_whole": (
         "A completed row has the model, its usage, its stop reason and the time of its ending."
     ),
@@ -39,7 +42,7 @@ INVARIANTS: Mapping[str, str] = {
     "released_unpaid": "A released row has no transaction.",
     "refund_noted": "A refunded row names the transaction that paid it out; no other row does.",
     "money_is_integer": "Amounts and prices are whole micro-USDC, and not below nothing.",
-    "template_exists": "The template of every execution is there, deleted or not.",
+    "template_exists": "The template of every execution but a task is there, deleted or not.",
 }
 """By name, what every store is looked through for."""
 

@@ -73,12 +73,16 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Prompt:
-    """What Claude is asked. The texts are the creator's product: they have no repr."""
+    """What Claude is asked. The texts are the creator's product: they have no repr.
+
+    Without `system` there is the user's turn alone, without `temperature` Claude's own.
+    """
 
     model: str
     max_tokens: int
     system: str = field(repr=False)
     user: str = field(repr=False)
+    temperature: float | None = None
 
     @property
     def estimated_tokens(self) -> int:

@@ -9,10 +9,12 @@ from x402jobs.services.books import Books
 from x402jobs.services.caretaker import Caretaker
 from x402jobs.services.iam import Iam
 from x402jobs.services.integrations import Integrations
+from x402jobs.services.mapping import Mapping
 from x402jobs.services.paygate import Paygate
 from x402jobs.services.pricing import Pricing
 from x402jobs.services.resources import Resources
 from x402jobs.services.runs import Runs
+from x402jobs.services.tasks import Tasks
 from x402jobs.services.templates import Templates
 
 
@@ -24,6 +26,8 @@ class Services:
     integrations: Integrations
     templates: Templates
     resources: Resources
+    mapping: Mapping
+    tasks: Tasks
     books: Books
     pricing: Pricing
     paygate: Paygate

@@ -75,7 +75,8 @@ class Agentic:
     def open(self, prompt: Prompt, key: Secret, *, by: float, line: Line) -> Iterator[Speech]:
         """Call Claude and wait for its first content, at the latest until `by` (monotonic).
 
-        Tries again, at most twice, where that may help and the deadline allows it. The caller's
+        Tries again, at most twice, where that may help and the deadline allows it; once without the
+        temperature, where it may have been that which was refused. The caller's
         line is watched meanwhile: raises CallerLeft as soon as they hang up. Left by an exception,
         the speech is closed.
         """
@@ -99,6 +100,9 @@ class Agentic:
             except ModelError as error:
                 speech.close()
                 self._refuse_to_wait(by, line)
+                if _may_be_the_temperature(error, prompt) and tried < MAX_RETRIES:
+                    prompt = replace(prompt, temperature=None)
+                    continue
                 pause = error.retry_after or FIRST_PAUSE_SECONDS * 2**tried
                 out_of_time = self._clock.monotonic() + pause >= by
                 if tried == MAX_RETRIES or out_of_time or not isinstance(error, WORTH_RETRYING):
@@ -140,3 +144,8 @@ class Agentic:
             raise CallerLeft()
         if self._clock.monotonic() >= by:
             raise TimedOut()
+
+
+def _may_be_the_temperature(error: ModelError, prompt: Prompt) -> bool:
+    """Some models take none. Claude's refusal has no type of its own, and words may change."""
+    return type(error) is ModelError and prompt.temperature is not None

@@ -84,6 +84,16 @@ class Integrations:
             )
         return warnings
 
+    def own_claude_key(self, user_id: str) -> Secret | None:
+        """The account's own key; None when it is missing, switched off or unreadable."""
+        sealed = self._keys.sealed_claude_key(user_id)
+        if sealed is None:
+            return None
+        try:
+            return self._box.open(sealed, claude_key_place(user_id))
+        except Unreadable:
+            return None
+
     def claude_key(self, listing: Listing, template: PromptTemplate) -> Secret:
         """The creator's key. Raises TemplateUnavailable: missing, disabled or unreadable.
 

@@ -30,6 +30,11 @@ MAX_ANSWER_CHARACTERS = 2**20
 STORE_PATIENCE_SECONDS = 15.0
 """How long an ending waits for the database; afterwards the row is for others to take over."""
 
+KEPT = frozenset({Kind.PAID, Kind.TASK})
+"""Runs whose row is there from their beginning, and whose answer is kept."""
+
+Afterwards = Callable[[Ending], None]
+
 log = structlog.get_logger(__name__)
 
 
@@ -70,8 +75,9 @@ class Follower:
 class Run:
     """One answer on its way, told by its own thread. Followers may leave; a paid run goes on."""
 
-    def __init__(self, speech: Speech, execution: Execution) -> None:
+    def __init__(self, speech: Speech, execution: Execution, afterwards: Afterwards) -> None:
         self.transcript = Transcript()
+        self.afterwards = afterwards
         self.execution = execution
         self.speech = speech
         self.interrupted_by: X402JobsError | None = None
@@ -109,9 +115,14 @@ class Runs:
         self._is_closing = False
         self._running: dict[tuple[str, int], Run] = {}
 
-    def start(self, speech: Speech, execution: Execution) -> Follower:
-        """Let the run begin, and be its first follower. The run owns speech and row from here."""
-        run = Run(speech, execution)
+    def start(
+        self, speech: Speech, execution: Execution, afterwards: Afterwards = lambda ending: None
+    ) -> Follower:
+        """Let the run begin, and be its first follower. The run owns speech and row from here.
+
+        `afterwards` hears of the ending when it is written down, before any follower does.
+        """
+        run = Run(speech, execution, afterwards)
         self._running[execution.id, execution.attempt] = run
         first = run.follow()
         try:
@@ -173,7 +184,7 @@ class Runs:
 
     def _kept(self, execution: Execution) -> str:
         """The whole answer. Raises AnswerExpired."""
-        if execution.kind is not Kind.PAID:
+        if execution.kind not in KEPT:
             raise AnswerExpired("The answer of an unpaid run is not kept.", execution=execution)
         age = self._clock.now() - (execution.ended_at or 0)
         sealed = self._ledger.sealed_answer(execution) if age < ANSWER_KEPT_SECONDS else None
@@ -195,9 +206,16 @@ class Runs:
             log.exception("run_broke", execution_id=run.execution.id)
             ending = self._fail(run, X402JobsError())
         run.speech.close()
+        self._tell_afterwards(run, ending)
         self._running.pop((run.execution.id, run.execution.attempt), None)
         run.transcript.close(ending)
         log_ending(ending)
+
+    def _tell_afterwards(self, run: Run, ending: Ending) -> None:
+        try:
+            run.afterwards(ending)
+        except Exception:
+            log.exception("afterwards_broke", execution_id=run.execution.id)
 
     def _listen(self, run: Run) -> Ending:
         length = 0
@@ -218,10 +236,10 @@ class Runs:
         return Done(after)
 
     def _fail(self, run: Run, error: X402JobsError) -> Ending:
-        after = run.execution.fail(
-            error.code, self._clock.now(), model=run.speech.model, usage=run.speech.usage
-        )
         try:
+            after = run.execution.fail(
+                error.code, self._clock.now(), model=run.speech.model, usage=run.speech.usage
+            )
             self._end(run.execution, after)
         except Superseded as lost:
             return Failed(run.execution, lost)
@@ -240,7 +258,7 @@ class Runs:
         until = self._clock.monotonic() + STORE_PATIENCE_SECONDS
         while True:
             try:
-                if before.kind is Kind.PAID:
+                if before.kind in KEPT:
                     self._ledger.swap(before, after, sealed_answer=sealed_answer)
                 else:
                     self._ledger.record(after)

@@ -18,6 +18,8 @@ from x402jobs.domain.secret import Secret
 
 FAREWELL_SECONDS = 0.25
 """How long the end of the body may follow Claude's end marker if the connection is to be kept."""
+MAX_TEMPERATURE = 1.0
+"""Callers may ask for up to 2 (seed 3); Claude takes no more than this."""
 
 
 class ClaudeSpeech:
@@ -121,8 +123,9 @@ class ClaudeSpeech:
                 .messages.with_streaming_response.create(
                     model=prompt.model,
                     max_tokens=prompt.max_tokens,
-                    system=prompt.system,
+                    system=prompt.system or anthropic.omit,
                     messages=[{"role": "user", "content": prompt.user}],
+                    extra_body=_warmth(prompt),
                     stream=True,
                 )
             )
@@ -153,3 +156,10 @@ class ClaudeSpeech:
                     pass
         self._response.close()
         self._chunks = None
+
+
+def _warmth(prompt: Prompt) -> dict[str, float] | None:
+    """The temperature. The package has no name for it any more; older models still take it."""
+    if prompt.temperature is None:
+        return None
+    return {"temperature": min(prompt.temperature, MAX_TEMPERATURE)}

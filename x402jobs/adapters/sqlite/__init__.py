@@ -6,21 +6,25 @@ from pathlib import Path
 from x402jobs.adapters.sqlite.audit import SqliteAudit
 from x402jobs.adapters.sqlite.catalogue import SqliteCatalogue
 from x402jobs.adapters.sqlite.database import Database
+from x402jobs.adapters.sqlite.identities import SqliteIdentities
 from x402jobs.adapters.sqlite.keys import SqliteKeys
 from x402jobs.adapters.sqlite.ledger import SqliteLedger
 from x402jobs.adapters.sqlite.sealed import SqliteSealed
+from x402jobs.adapters.sqlite.tiles import SqliteTiles
 
 __all__ = [
     "Database",
     "SqliteAudit",
     "SqliteCatalogue",
+    "SqliteIdentities",
     "SqliteKeys",
     "SqliteLedger",
     "SqliteSealed",
+    "SqliteTiles",
     "embedded_store",
 ]
 
-UPGRADES = (2,)
+UPGRADES = (2, 3)
 """Each leads from the version before it; schema.sql is always the newest."""
 
 

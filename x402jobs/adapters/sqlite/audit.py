@@ -45,11 +45,20 @@ _BREAKING = {
     "unpaid_moves_nothing": """
         SELECT id FROM x402_executions WHERE kind <> 'paid' AND (
             claim_key IS NOT NULL OR "transaction" IS NOT NULL OR amount <> 0
-            OR state NOT IN ('completed', 'released')
+            OR state NOT IN ('completed', 'released') AND NOT (kind = 'task' AND state = 'claimed')
         )""",
+    "task_has_tile": """
+        SELECT id FROM x402_executions WHERE (kind = 'task') <> (tile IS NOT NULL)
+            OR kind = 'task' AND caller_id IS NULL""",
+    "one_run_per_tile": """
+        SELECT id FROM (
+            SELECT id, COUNT(*) OVER (PARTITION BY caller_id, tile) AS sharing
+            FROM x402_executions WHERE kind = 'task' AND state = 'claimed'
+        ) WHERE sharing > 1""",
     "claimed_ends": f"""
         SELECT id FROM x402_executions e WHERE state = 'claimed'
-            AND created_at < {_NOW} - :opening_seconds - {GRACE_SECONDS}
+            AND created_at < {_NOW} - {GRACE_SECONDS}
+                - CASE kind WHEN 'task' THEN :run_seconds ELSE :opening_seconds END
             AND NOT EXISTS (
                 SELECT 1 FROM x402_workers w
                 WHERE w.id = e.worker AND w.seen_at >= {_NOW} - {UNSEEN_SECONDS}
@@ -68,12 +77,13 @@ _BREAKING = {
         SELECT id FROM x402_executions
         WHERE state NOT IN ('settling', 'settled') AND sealed_payment IS NOT NULL""",
     "answer_kept": f"""
-        SELECT id FROM x402_executions WHERE kind = 'paid' AND state = 'completed'
+        SELECT id FROM x402_executions WHERE kind IN ('paid', 'task') AND state = 'completed'
             AND coalesce(ended_at, created_at) >= {_NOW} - {DAY_SECONDS}
             AND id NOT IN (SELECT execution_id FROM x402_answers)""",
     "answer_was_bought": """
         SELECT execution_id FROM x402_answers WHERE execution_id NOT IN (
-            SELECT id FROM x402_executions WHERE kind = 'paid' AND state = 'completed'
+            SELECT id FROM x402_executions
+            WHERE kind IN ('paid', 'task') AND state = 'completed'
         )""",
     "completed_is_whole": """
         SELECT id FROM x402_executions WHERE state = 'completed'
@@ -93,7 +103,8 @@ _BREAKING = {
         UNION ALL
         SELECT id FROM x402_resources WHERE typeof(price_usdc) <> 'integer' OR price_usdc < 0""",
     "template_exists": """
-        SELECT id FROM x402_executions WHERE template_id NOT IN (SELECT id FROM x402_resources)""",
+        SELECT id FROM x402_executions WHERE kind <> 'task'
+            AND (template_id IS NULL OR template_id NOT IN (SELECT id FROM x402_resources))""",
 }
 
 _ENTRY = f"""

@@ -19,6 +19,14 @@ class SqliteKeys:
         with self._database.connection() as connection:
             return _config(connection, user_id)
 
+    def sealed_claude_key(self, user_id: str) -> str | None:
+        rows = self._database.read(
+            """SELECT api_key_encrypted FROM x402_user_claude_configs
+            WHERE user_id = ? AND is_enabled""",
+            user_id,
+        )
+        return rows[0]["api_key_encrypted"] if rows else None
+
     def put_claude_key(
         self, user_id: str, sealed_key: str | None, *, enabled: bool | None = None
     ) -> ClaudeConfig:

@@ -28,6 +28,9 @@ _CLAIM = f"""{_INSERT}
     ON CONFLICT (claim_key) DO UPDATE SET {_TAKEN_UP}, attempt = x402_executions.attempt + 1
     WHERE x402_executions.state = 'released'
     RETURNING {_NAMES}"""
+_BEGIN = f"""{_INSERT}
+    ON CONFLICT (caller_id, tile) WHERE kind = 'task' AND state = 'claimed' DO NOTHING
+    RETURNING id"""
 _SWAP = f"""UPDATE x402_executions SET {_SET}, sealed_payment = CASE
         WHEN :state IN ('settling', 'settled') THEN coalesce(:sealed_payment, sealed_payment) END
     WHERE id = :id AND attempt = :attempt_before AND state = :state_before"""
@@ -58,7 +61,7 @@ _PURGE = (
     f"DELETE FROM x402_workers WHERE seen_at < {_CLOCK} - 86400",
 )
 _EXECUTION = """SELECT e.*, r.registered_by FROM x402_executions e
-    JOIN x402_resources r ON r.id = e.template_id WHERE e.id = ?"""
+    LEFT JOIN x402_resources r ON r.id = e.template_id WHERE e.id = ?"""
 # What ended `released` was not sold: a paid one cost nothing, an unpaid one failed.
 _SALES = """
     SELECT template_id,
@@ -115,6 +118,10 @@ class SqliteLedger:
                 raise Superseded()
             if sealed_answer is not None:
                 connection.execute(_KEEP_ANSWER, {"id": after.id, "sealed_answer": sealed_answer})
+
+    def begin(self, task: Execution) -> bool:
+        with self._database.write() as connection:
+            return bool(connection.execute(_BEGIN, to_row(task)).fetchall())
 
     def earlier(self, claim_key: str) -> Execution | None:
         rows = self._database.read("SELECT * FROM x402_executions WHERE claim_key = ?", claim_key)
@@ -181,7 +188,7 @@ class SqliteLedger:
         shown = [to_execution(row) for row in rows if row["id"] is not None]
         return Page(shown, rows[0]["total"], limit, offset)
 
-    def execution(self, execution_id: str) -> tuple[Execution, str] | None:
+    def execution(self, execution_id: str) -> tuple[Execution, str | None] | None:
         rows = self._database.read(_EXECUTION, execution_id)
         return (to_execution(rows[0]), rows[0]["registered_by"]) if rows else None
 

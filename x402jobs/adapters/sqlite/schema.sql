@@ -52,8 +52,10 @@ CREATE TABLE x402_executions (
     attempt INTEGER NOT NULL,
     worker TEXT NOT NULL,
     claim_key TEXT UNIQUE,
-    template_id TEXT NOT NULL REFERENCES x402_resources (id),
-    template_version INTEGER NOT NULL,
+    -- A task has a tile instead, by its coordinates.
+    template_id TEXT REFERENCES x402_resources (id),
+    template_version INTEGER,
+    tile TEXT,
     digest TEXT NOT NULL,
     -- The account that was signed in, if any; a payer needs none.
     caller_id TEXT,
@@ -82,8 +84,14 @@ CREATE TABLE x402_executions (
         claim_key IS NOT NULL AND payer IS NOT NULL AND network IS NOT NULL AND amount > 0
     )),
     CHECK (state NOT IN ('settled', 'refund_due', 'refunded') OR "transaction" IS NOT NULL),
-    CHECK (kind <> 'paid' OR state <> 'completed' OR "transaction" IS NOT NULL)
+    CHECK (kind <> 'paid' OR state <> 'completed' OR "transaction" IS NOT NULL),
+    CHECK ((kind = 'task') = (tile IS NOT NULL) AND (kind <> 'task' OR caller_id IS NOT NULL)),
+    CHECK (kind = 'task' OR (template_id IS NOT NULL AND template_version IS NOT NULL))
 ) STRICT;
+
+-- Nobody runs the same tile twice at once.
+CREATE UNIQUE INDEX x402_executions_task ON x402_executions (caller_id, tile)
+    WHERE kind = 'task' AND state = 'claimed';
 
 -- One transfer pays for one execution.
 CREATE UNIQUE INDEX x402_executions_transfer
@@ -103,4 +111,63 @@ CREATE TABLE x402_workers (
 CREATE TABLE x402_answers (
     execution_id TEXT PRIMARY KEY REFERENCES x402_executions (id),
     sealed_answer TEXT NOT NULL
+) STRICT;
+
+-- A path is one character a step, so that text order is depth first and a subtree is a range: 0 for
+-- the plan, 1 to 6 for subtasks, a to f for the context children -1 to -6. A plan is one step
+-- deeper than the deepest tile.
+CREATE TABLE tiles (
+    user_id TEXT NOT NULL,
+    group_id INTEGER NOT NULL CHECK (group_id >= 0),
+    path TEXT NOT NULL CHECK (length(path) <= 101 AND path NOT GLOB '*[^0-6a-f]*'),
+    title TEXT NOT NULL,
+    visibility TEXT NOT NULL CHECK (visibility IN ('private', 'public')),
+    created_at REAL NOT NULL,
+    updated_at REAL NOT NULL,
+    preview TEXT NOT NULL,
+    -- The steps and how far they are, as JSON.
+    hexplan TEXT,
+    -- Last, because it is long: what is behind it would cost reading all of it.
+    content TEXT NOT NULL,
+    PRIMARY KEY (user_id, group_id, path),
+    CHECK ((substr(path, -1) = '0') = (hexplan IS NOT NULL)),
+    CHECK (hexplan IS NULL OR visibility = 'private')
+) STRICT;
+
+-- Who may call. What a caller shows rests nowhere: only its HMAC does, made with the sealed pepper.
+CREATE TABLE x402_peppers (
+    name TEXT PRIMARY KEY,
+    sealed_pepper TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE x402_sessions (
+    digest TEXT PRIMARY KEY,
+    user_id TEXT NOT NULL REFERENCES profiles (id),
+    renewed_at REAL NOT NULL,
+    expires_at REAL NOT NULL
+) STRICT;
+CREATE INDEX x402_sessions_expiry ON x402_sessions (expires_at);
+
+CREATE TABLE x402_api_keys (
+    id TEXT PRIMARY KEY,
+    user_id TEXT NOT NULL REFERENCES profiles (id),
+    name TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    created_at REAL NOT NULL,
+    last_used_at REAL,
+    expires_at REAL
+) STRICT;
+CREATE INDEX x402_api_keys_owner ON x402_api_keys (user_id, created_at);
+
+-- One for each account and purpose; a new one takes its row.
+CREATE TABLE x402_internal_api_keys (
+    id TEXT PRIMARY KEY,
+    user_id TEXT NOT NULL REFERENCES profiles (id),
+    purpose TEXT NOT NULL,
+    digest TEXT NOT NULL UNIQUE,
+    sealed_key TEXT NOT NULL,
+    created_at REAL NOT NULL,
+    last_used_at REAL,
+    expires_at REAL,
+    UNIQUE (user_id, purpose)
 ) STRICT;

@@ -10,6 +10,8 @@ _ROW_AND_OWNER = {
     ("x402_resources", "pt_system_prompt"): ("id", "registered_by"),
     ("x402_executions", "sealed_payment"): ("id", "id"),
     ("x402_answers", "sealed_answer"): ("execution_id", "execution_id"),
+    ("x402_internal_api_keys", "sealed_key"): ("id", "id"),
+    ("x402_peppers", "sealed_pepper"): ("name", "name"),
 }
 
 

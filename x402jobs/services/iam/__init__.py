@@ -1,6 +1,9 @@
 """Who is calling."""
 
-from x402jobs.domain.caller import Caller
+from collections.abc import Iterator
+
+from x402jobs.domain.caller import Caller, Method
+from x402jobs.domain.credentials import Credentials
 from x402jobs.domain.errors import (
     Conflict,
     Forbidden,
@@ -10,33 +13,69 @@ from x402jobs.domain.errors import (
 )
 from x402jobs.domain.prompt_template import PromptTemplate
 from x402jobs.ports import Catalogue, Limits, TokenVerifier
+from x402jobs.services.iam.api_keys import ApiKeys
+from x402jobs.services.iam.internal_keys import InternalKeys
+from x402jobs.services.iam.sessions import Sessions
+
+__all__ = ["ApiKeys", "Iam", "InternalKeys", "Sessions"]
 
 
 class Iam:
     """Turns credentials into a Caller; nothing else reads them."""
 
-    def __init__(self, tokens: TokenVerifier, limits: Limits, catalogue: Catalogue) -> None:
+    def __init__(
+        self,
+        tokens: TokenVerifier,
+        limits: Limits,
+        catalogue: Catalogue,
+        *,
+        sessions: Sessions,
+        api_keys: ApiKeys,
+        internal_keys: InternalKeys,
+    ) -> None:
         self._tokens = tokens
         self._limits = limits
         self._catalogue = catalogue
+        self.sessions = sessions
+        self.api_keys = api_keys
+        self._internal_keys = internal_keys
 
-    def recognise(self, authorization: str | None, address: str) -> Caller | None:
-        """The caller behind an Authorization header, None when there is no header.
+    def recognise(self, shown: Credentials, address: str) -> Caller | None:
+        """The caller behind these credentials, None where there are none.
 
-        Raises Unauthenticated for one that is present and bad, and TooManyRequests for the address
-        that sends too many of those.
+        Every one of them must be good: raises Unauthenticated for one that is bad, expired,
+        unknown or ended, all in the same words, and TooManyRequests for the address that sends too
+        many of those. Raises InvalidRequest where they are different accounts'.
         """
-        if authorization is None:
-            return None
-        scheme, _, token = authorization.partition(" ")
         try:
-            if scheme.lower() != "bearer":
-                raise Unauthenticated("The Authorization header must be: Bearer <token>.")
-            return Caller(self._tokens.user_id(token.strip()), method="bearer")
+            callers = list(self._callers(shown))
         except Unauthenticated:
             if (wait := self._limits.hit("failed_credential", address)) is not None:
                 raise TooManyRequests(retry_after=wait) from None
             raise
+        if len({caller.user_id for caller in callers}) > 1:
+            raise InvalidRequest(
+                "The credentials are of different accounts. Send those of one, or only one."
+            )
+        return callers[0] if callers else None
+
+    def _callers(self, shown: Credentials) -> Iterator[Caller]:
+        """In the order in which they are believed (spec/identity.md)."""
+        if shown.session is not None:
+            yield self.sessions.caller(shown.session)
+        if shown.authorization is not None:
+            yield self._bearer(shown.authorization)
+        if shown.api_key is not None:
+            if shown.key_method is Method.INTERNAL:
+                yield self._internal_keys.caller(shown.api_key, shown.hint)
+            else:
+                yield self.api_keys.caller(shown.api_key)
+
+    def _bearer(self, authorization: str) -> Caller:
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer":
+            raise Unauthenticated("The Authorization header must be: Bearer <token>.")
+        return Caller(self._tokens.user_id(token.strip()), Method.BEARER)
 
     def username(self, user_id: str) -> str | None:
         """What the account is called; None before it has chosen a name."""
