@@ -32,7 +32,7 @@ $(READY_DEV): $(READY)
 install: $(READY)  ## make the environment and install the package
 
 .PHONY: demo
-demo: $(READY)  ## serve a template and buy one answer live (ONCE=1: end after the call)
+demo: $(READY)  ## serve a template and a task, buy one answer and run it live (ONCE=1: end after that)
 	$(BIN)/x402jobs demo $(DEMO_FLAGS)
 
 .PHONY: serve

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from tests.cli.conftest import X402JOBS, Command, environment, on_a_terminal
 from x402jobs.devkit.claude_server import ClaudeServer
+from x402jobs.devkit.demo import Demo
 
 
 def test_once_shows_every_step_and_ends(shell: Command, tmp_path: Path) -> None:
@@ -32,9 +34,15 @@ def test_once_shows_every_step_and_ends(shell: Command, tmp_path: Path) -> None:
         "paid         0.01 USDC of development money",
         "-0.01",
         "+0.01",
+        "7  Run a task",
+        "✅ 1. Find three images",
+        "📋 2. Write the haiku",
     ):
         assert step in shown.stdout
     assert re.search(r"transaction  0x[0-9a-f]{64}\n", shown.stdout)
+    assert re.search(
+        r"This is a simulated answer.*\n   \d+ tokens, in \d+ ms\n", shown.stdout, re.S
+    )
     assert "\x1b" not in shown.stdout
     for name in ("wallet.key", "ada.key", "keys", "token-secret"):
         secret = tmp_path / "data" / name
@@ -58,6 +66,36 @@ def test_once_asks_the_real_claude_when_there_is_a_key_and_fails_when_it_does(
     assert "The creator's API key is invalid." in shown.stderr
     assert "sk-planted" not in shown.stdout + shown.stderr
     assert [call["key"] for call in real.calls] == ["sk-planted"]
+
+
+def test_its_task_runs_again_with_all_steps_done(shell: Command, tmp_path: Path) -> None:
+    with Demo(tmp_path / "data", pace_ms=0, environ=environment()) as earlier:
+        headers = {"Authorization": f"Bearer {earlier.creator_token}"}
+        for _ in range(2):
+            assert '"done"' in requests.get(earlier.task_url, headers=headers, timeout=20).text
+
+    shown = shell("demo", "--once", "--port", "0", "--data", "data")
+
+    assert shown.returncode == 0, shown.stderr
+    assert re.findall(r"^   (\S) \d\. ", shown.stdout, re.MULTILINE) == ["✅", "✅"]
+    assert shown.stdout.count("This is a simulated answer") == 2
+
+
+def test_once_fails_when_the_task_does(shell: Command) -> None:
+    with ClaudeServer(delta_ms=0) as real:
+        real.script(
+            {"text": "Rain."}, {"text": "Half of it", "errorEvent": "api_error", "afterDeltas": 1}
+        )
+
+        shown = shell(
+            *("demo", "--once", "--port", "0", "--data", "data"),
+            ANTHROPIC_API_KEY="sk-planted",
+            CLAUDE_URL=real.url,
+        )
+
+    assert shown.returncode == 1
+    assert "x402jobs: the task did not finish: " in shown.stderr
+    assert len(real.calls) == 2
 
 
 def test_a_taken_port_is_one_sentence(shell: Command) -> None:
@@ -151,7 +189,7 @@ def test_the_lines_it_prints_work_as_they_are(tmp_path: Path) -> None:
         while "Serving until Ctrl-C." not in output:
             output += process.stdout.readline()
         tried = output.partition("Go on, in another terminal")[2]
-        price, owner_test, paid = (
+        price, owner_test, paid, task, asked = (
             subprocess.run(
                 ["bash", "-ec", script],
                 env=environment(),
@@ -167,12 +205,15 @@ def test_the_lines_it_prints_work_as_they_are(tmp_path: Path) -> None:
     assert paid.returncode == 0
     assert json.loads(paid.stdout.splitlines()[-1])["receipt"]["paidUsdc"] == "0.01"
     assert shlex.quote(str(data)) in tried
+    for run in (task, asked):
+        assert run.returncode == 0, run.stderr
+        assert '"text_delta"' in run.stdout and '"type":"done"' in run.stdout
 
 
 def scripts(text: str) -> list[str]:
     """The lines below each title."""
     blocks = re.split(r"\n\n", text.strip())
-    return ["\n".join(line.strip() for line in block.splitlines()[1:]) for block in blocks][:3]
+    return ["\n".join(line.strip() for line in block.splitlines()[1:]) for block in blocks][:5]
 
 
 def test_colour_is_for_terminals_that_want_it(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What docs/cli.md tells creators is so."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -8,10 +9,13 @@ from pathlib import Path
 
 import click
 
-from tests.cli.conftest import ROOT, environment
+from tests.cli.conftest import ROOT, Command, environment
+from tests.cli.person import Person
 from tests.cli.serving import served
 from x402jobs.cli import main
+from x402jobs.cli.place import place
 from x402jobs.devkit.claude_server import ClaudeServer
+from x402jobs.devkit.demo import Demo
 
 CLI = (ROOT / "docs" / "cli.md").read_text()
 
@@ -51,6 +55,31 @@ def test_its_lines_lead_from_nothing_to_a_template_that_answers(
     assert "sk-planted" not in ended.stdout + ended.stderr
 
 
+def test_its_task_is_made_and_run_as_it_says(
+    shop: Demo, claude: ClaudeServer, x402jobs: Command, tmp_path: Path
+) -> None:
+    (lines,) = blocks("sh")
+    (tmp_path / "haiku.txt").write_text("Three lines.")
+    claude.script({"text": "Quince, roof, gate."}, {"text": "Rain? No."})
+    bob = Person(shop, x402jobs)
+
+    ran = [bob.run(*shlex.split(line)[1:]) for line in lines.splitlines()]
+
+    assert [each.stderr for each in ran if each.returncode] == []
+    asked = [call["body"]["messages"][0]["content"] for call in claude.calls]
+    assert ["No rain in it." in prompt for prompt in asked] == [False, True]
+    plan = json.loads(ran[-1].stdout)["content"]
+    assert re.findall(r"✅ \d. (.*) →", plan) == ["Find three images", "Write the haiku"]
+
+
+def test_the_places_it_lists_are_places() -> None:
+    (table,) = re.findall(r"\| COORDS \| \|\n\|---\|---\|\n((?:\|.*\n)+)", CLI)
+    written = re.findall(r"^\| `(.*?)`", table, re.MULTILINE)
+
+    assert len(written) == 6
+    assert [place(click.Context(main), main.params[0], each) for each in written] == written
+
+
 def test_every_command_and_flag_it_names_is_there() -> None:
     def flags(command: click.Command) -> set[str]:
         inner = command.commands.values() if isinstance(command, click.Group) else []
@@ -65,10 +94,12 @@ def test_every_command_and_flag_it_names_is_there() -> None:
         return command
 
     named = set(re.findall(r"--[a-z][a-z-]+", CLI))
-    rows = re.findall(r"^\| `((?:template|usage|integrations|profile)[a-z ]*)", CLI, re.MULTILINE)
+    rows = re.findall(
+        r"^\| `((?:template|usage|integrations|profile|keys|tile|task)[a-z ]*)", CLI, re.MULTILINE
+    )
 
-    assert {"--price", "--pause", "--verify", "--yes", "--owner-test"} <= named
+    assert {"--price", "--pause", "--verify", "--yes", "--owner-test", "--rerun"} <= named
     assert named - {"--help"} <= flags(main)
-    assert len(rows) == 9
+    assert len(rows) == 15
     for row in rows:
         find(row.split())

@@ -9,7 +9,7 @@ import requests
 
 from tests.cli.conftest import environment
 from x402jobs.devkit.claude_server import ClaudeServer
-from x402jobs.devkit.demo import PRICE, SYSTEM_PROMPT, Demo, DemoError
+from x402jobs.devkit.demo import PRICE, SYSTEM_PROMPT, TREE, Demo, DemoError
 from x402jobs.devkit.wallet import ONE_DOLLAR, paying_session
 from x402jobs.domain.secret import Secret
 from x402jobs.settings import SettingsError
@@ -46,6 +46,46 @@ def test_what_it_serves_can_be_bought_and_tested_by_its_owner(tmp_path: Path) ->
     assert balances == [100_000_000 - PRICE, 100_000_000 + PRICE]
     assert asked == [SYSTEM_PROMPT.replace("{topic}{/topic}", each) for each in ("rain", "sea")]
     assert gone(pid)
+
+
+def ask(demo: Demo, method: str, door: str, **send: str) -> requests.Response:
+    """What the creator is told at a door."""
+    headers = {"Authorization": f"Bearer {demo.creator_token}"}
+    return requests.request(method, demo.url + door, json=send or None, headers=headers, timeout=20)
+
+
+def test_its_task_can_be_run_by_its_creator(tmp_path: Path) -> None:
+    with Demo(tmp_path / "data", pace_ms=0, environ=environment()) as demo:
+        ran = ask(demo, "GET", demo.task_url.removeprefix(demo.url))
+        tiles = ask(demo, "GET", "/api/tiles").json()["tiles"]
+        assert demo.claude is not None
+        (call,) = demo.claude.calls
+
+    assert '"type":"done"' in ran.text
+    places = [each["coords"].partition(",")[2] for each in tiles]
+    assert places == ["0", "0:1", "0:1,0", "0:1,1", "0:1,2", "0:1,-1"]
+    for _, title, content in TREE[:2]:
+        assert title in call["body"]["messages"][0]["content"]
+        assert content in call["body"]["messages"][0]["content"]
+
+
+def test_what_its_creator_has_made_of_the_task_stays(tmp_path: Path) -> None:
+    with Demo(tmp_path / "data", pace_ms=0, environ=environment()) as demo:
+        door = f"/api/tiles/{demo.task_coords}"
+        ask(demo, "PATCH", door, title="Mine")
+        ask(demo, "DELETE", f"{door},2")
+        before = ask(demo, "GET", "/api/tiles").json()
+
+    with Demo(tmp_path / "data", pace_ms=0, environ=environment()) as demo:
+        after = ask(demo, "GET", "/api/tiles").json()
+        ask(demo, "DELETE", door)
+
+    with Demo(tmp_path / "data", pace_ms=0, environ=environment()) as demo:
+        anew = ask(demo, "GET", "/api/tiles").json()
+
+    assert after == before
+    assert [each["title"] for each in before["tiles"]] == ["ada", "Mine", TREE[1][1], TREE[3][1]]
+    assert {each["title"] for each in anew["tiles"]} == {"ada", *(title for _, title, _ in TREE)}
 
 
 def test_the_same_data_is_used_again(tmp_path: Path) -> None:

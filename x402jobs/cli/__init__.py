@@ -19,7 +19,9 @@ from x402jobs.cli import (
     ledger,
     profile,
     serve,
+    task,
     template,
+    tile,
     usage,
 )
 from x402jobs.cli.terminal import complain
@@ -68,6 +70,8 @@ for command in (
     ledger.ledger,
     template.template,
     usage.usage,
+    tile.tile,
+    task.task,
     integrations.integrations,
     profile.profile,
 ):

@@ -1,4 +1,4 @@
-"""The demo on the terminal: one paid call, step by step, and then a shop to play with."""
+"""The demo on the terminal: a paid call and a task, step by step, then a shop to play with."""
 
 import base64
 import json
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 TOPIC = "autumn rain"
 STEP_SECONDS = 60
 INDENT = "   "
+TEXT_IN = {"text": "content", "text_delta": "text"}
+"""Where the events of each door have their words."""
 
 
 @click.command()
@@ -36,7 +38,7 @@ INDENT = "   "
     type=click.IntRange(0, 65535),
     help="The port on 127.0.0.1; 0 is any free one.",
 )
-@click.option("--once", is_flag=True, help="End after the call: 0 only if all of it came true.")
+@click.option("--once", is_flag=True, help="End after both: 0 only if all of it came true.")
 @click.option("--no-call", is_flag=True, help="Only serve.")
 @click.option("--json", "as_json", is_flag=True, help="With --no-call: say where, for a script.")
 @data_option
@@ -44,7 +46,7 @@ INDENT = "   "
 def demo(
     context: click.Context, port: int, once: bool, no_call: bool, as_json: bool, data: Path
 ) -> None:
-    """Serve a template on this machine, and buy one answer from it live.
+    """Serve a template on this machine, buy one answer from it live, and run a task.
 
     Claude is played by a stand-in, unless ANTHROPIC_API_KEY is set: then it is the real one, and
     the key is kept, sealed, in the data directory.
@@ -69,6 +71,7 @@ def demo(
                 _introduce(running)
             if not no_call:
                 _buy(running)
+                _run_task(running)
             if once:
                 return
             if not as_json:
@@ -102,6 +105,8 @@ def _facts(running: "Demo") -> dict[str, Any]:
 
 
 def _introduce(running: "Demo") -> None:
+    from x402jobs.devkit.demo import TASK
+
     if running.claude:
         claude = f"a stand-in at {running.claude.url}; set ANTHROPIC_API_KEY to ask the real one"
     else:
@@ -112,6 +117,7 @@ def _introduce(running: "Demo") -> None:
     _table(
         ("server", running.url),
         ("template", "/@ada/haiku, by ada, 0.01 USDC an answer"),
+        ("task", f"{TASK} on ada's map: a tile of two steps, and one to know"),
         ("Claude", claude),
         ("money", "development dollars: real signatures, no value"),
         ("data", f"{running.data}, with the server's log in {running.log.name}"),
@@ -174,9 +180,42 @@ def _buy(running: "Demo") -> None:
     for name, was, now in zip(("you", "ada"), before, after, strict=True):
         moved = f"{'-' if now < was else '+'}{as_usdc(abs(now - was))}"
         click.echo(f"{INDENT}{name:8}{as_usdc(was):>12}{as_usdc(now):>12}{moved:>10}")
-    click.echo()
     if after != [before[0] - PRICE, before[1] + PRICE]:
         raise DemoError("the balances did not move by exactly the price")
+
+
+def _run_task(running: "Demo") -> None:
+    """One run of the creator's own task, which costs nobody but their Claude account anything.
+
+    Raises DemoError unless it ends well. A rerun, because earlier demos may have done all steps.
+    """
+    import requests
+
+    from x402jobs.devkit.demo import DemoError
+
+    with requests.Session() as session:
+        session.trust_env = False
+        session.headers["Authorization"] = f"Bearer {running.creator_token}"
+        url = f"{running.task_url}&rerun=true"
+        _step(7, "Run a task: ada's own tiles, with her own key")
+        click.echo(f"{INDENT}GET {url}\n")
+        with session.get(url, stream=True, timeout=STEP_SECONDS) as answer:
+            if answer.status_code != 200:
+                raise DemoError(f"the task was not run: {_sentence(answer)}")
+            ending = _read(answer)
+        if ending.get("type") != "done":
+            raise DemoError(f"the task did not finish: {ending.get('message', 'no last event')}")
+        took = f"{ending['totalTokens']} tokens, in {ending['durationMs']} ms"
+        click.echo(f"\n{INDENT}{plain(took)}")
+
+        _step(8, "See its plan go on")
+        plan = session.get(f"{running.url}/api/tiles/{running.task_coords},0", timeout=STEP_SECONDS)
+        if plan.status_code != 200:
+            raise DemoError(f"the plan was not shown: {_sentence(plan)}")
+    for line in parse(plan.content)["content"].splitlines():
+        if not line.startswith(" "):  # the notes repeat what was just read
+            click.echo(f"{INDENT}{plain(line)}")
+    click.echo()
 
 
 def _read(answer: Any) -> dict[str, Any]:
@@ -185,8 +224,8 @@ def _read(answer: Any) -> dict[str, Any]:
     click.echo(INDENT, nl=False)
     for data in events(answer.iter_content(chunk_size=None)):
         event = parse(data)
-        if event.get("type") == "text":
-            words = plain(event["content"]).replace("\n", f"\n{INDENT}")
+        if (name := TEXT_IN.get(event.get("type", ""))) is not None:
+            words = plain(event[name]).replace("\n", f"\n{INDENT}")
             click.secho(words, fg="cyan", nl=False)
     click.echo()
     return event
@@ -194,6 +233,8 @@ def _read(answer: Any) -> dict[str, Any]:
 
 def _go_on(running: "Demo", data: Path) -> None:
     """The lines to type next; each works as it is printed."""
+    from x402jobs.devkit.demo import TASK
+
     ours = _command()
     elsewhere = "" if data == _default_data() else f" --data {shlex.quote(str(data))}"
     url, body = running.template_url, shlex.quote(json.dumps({"topic": TOPIC}))
@@ -206,6 +247,15 @@ def _go_on(running: "Demo", data: Path) -> None:
             "curl -N -H 'X-OWNER-TEST: true' -H \"Authorization: Bearer $TOKEN\" " + posted,
         ),
         ("The answer, paid", f"{ours} call {url} -p topic={shlex.quote(TOPIC)}{elsewhere}"),
+        (
+            "Her task, its next step",
+            f"{ours} task run {TASK} --as ada --url {running.url}{elsewhere}",
+        ),
+        (
+            "The same, as a program of hers asks",
+            f"TOKEN=$({ours} token ada{elsewhere})\n"
+            f"curl -N -H \"Authorization: Bearer $TOKEN\" '{running.task_url}'",
+        ),
     )
     click.secho("Go on, in another terminal", bold=True)
     for title, line in lines:

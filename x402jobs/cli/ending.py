@@ -48,8 +48,6 @@ def words(_: str, event: Mapping[str, Any]) -> None:
 
 def read(response: "Response", show: Show) -> Exit:
     """Print a reply as it comes, and judge it by its end."""
-    import requests
-
     if response.status_code != 200:
         return refused(response)
     kind = response.headers.get("Content-Type", "")
@@ -59,6 +57,27 @@ def read(response: "Response", show: Show) -> Exit:
         complain("The reply is not a stream of events; this is not an x402jobs template.")
         paid = receipt_of(response.headers)
         return _unfinished(paid, None) if paid else Exit.FAILED
+    ending = follow(response, show)
+    if show is words:
+        click.echo()
+    receipt = _object(ending, "receipt") or receipt_of(response.headers)
+    if ending.get("type") == "done":
+        _print_receipt(receipt)
+        return Exit.DONE
+    explain(
+        str(ending.get("message") or "The connection broke before the answer's end."),
+        ending.get("code"),
+        response.headers.get("X-Request-Id"),
+    )
+    if receipt:
+        return _unfinished(receipt, _object(ending, "credit"))
+    return Exit.LATER if ending.get("recoverable") else Exit.FAILED
+
+
+def follow(response: "Response", show: Show) -> Mapping[str, Any]:
+    """Print a stream as it comes. The event that ends it; an empty one when none has arrived."""
+    import requests
+
     ending: Mapping[str, Any] = {}
     try:
         for data in events(response.iter_content(chunk_size=None)):
@@ -67,21 +86,8 @@ def read(response: "Response", show: Show) -> Exit:
             if event.get("type") in ("done", "error"):
                 ending = event
     except requests.RequestException:
-        pass  # judged below: no ending has arrived
-    if show is words:
-        click.echo()
-    receipt = _object(ending, "receipt") or receipt_of(response.headers)
-    if ending.get("type") == "done":
-        _print_receipt(receipt)
-        return Exit.DONE
-    _explain(
-        str(ending.get("message") or "The connection broke before the answer's end."),
-        ending.get("code"),
-        response.headers.get("X-Request-Id"),
-    )
-    if receipt:
-        return _unfinished(receipt, _object(ending, "credit"))
-    return Exit.LATER if ending.get("recoverable") else Exit.FAILED
+        pass  # whoever asked sees that there is no ending
+    return ending
 
 
 def _whole(response: "Response", show: Show) -> Exit:
@@ -100,7 +106,7 @@ def refused(response: "Response") -> Exit:
     status, body = response.status_code, parse(response.content)
     code = str(body.get("code"))
     sentence = body.get("message") or body.get("error")
-    _explain(
+    explain(
         sentence if isinstance(sentence, str) else f"The server answered with status {status}.",
         body.get("code"),
         body.get("requestId") or response.headers.get("X-Request-Id"),
@@ -155,13 +161,16 @@ def _unfinished(receipt: Mapping[str, Any], credit: Mapping[str, Any] | None) ->
     return Exit.UNFINISHED
 
 
-def _explain(sentence: str, code: object, request_id: object, field: object = None) -> None:
-    """A sentence that does not name its field is followed by the field's name."""
+def explain(sentence: str, code: object, trace_id: object, field: object = None) -> None:
+    """Say what went wrong, its code, and the id it is found by.
+
+    A sentence that does not name its field is followed by the field's name.
+    """
     if isinstance(field, str) and field not in sentence:
         field = f"field {field}"
     else:
         field = None
-    names = ", ".join(str(each) for each in (code, field, request_id) if each)
+    names = ", ".join(str(each) for each in (code, field, trace_id) if each)
     complain(f"{sentence} ({names})" if names else sentence)
 
 

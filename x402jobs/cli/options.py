@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from x402jobs.cli.template_file import STDIN, read_text
 from x402jobs.cli.terminal import complain
 from x402jobs.settings import Settings
 
@@ -45,6 +46,25 @@ def with_message(values: dict[str, str], message: str | None) -> dict[str, str]:
         raise click.UsageError("--message and -p user_message=… are the same thing.")
     return values | {"user_message": message}
 
+
+def text_or_file(_: click.Context, __: click.Parameter, text: str | None) -> str | None:
+    """A text as it was typed; with an @ in front, the one in the file of that name.
+
+    @- is standard input, which is also the way for a text that begins with an @.
+    """
+    if text is None or not text.startswith("@"):
+        return text
+    name = text.removeprefix("@")
+    if name != STDIN:
+        return read_text(Path(name))
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError:
+        raise click.UsageError("Standard input is not UTF-8.") from None
+
+
+TEXT_OR_FILE = "TEXT|@FILE"
+"""How help writes what `text_or_file` reads."""
 
 data_option = click.option(
     "--data",

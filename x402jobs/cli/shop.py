@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
 import click
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 Ended = TypeVar("Ended")
 
 PATIENCE = (10, 60)
-"""Seconds to connect, and to be answered: the shop may ask Claude about a key meanwhile."""
+"""Seconds to connect, and to be answered: the shop may ask Claude about a key meanwhile. In a
+stream they are between two bytes, where pings come more often."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,15 @@ class Shop:
         """
         document = parse(self._reply(method, door, send, query).content)
         if has not in document:
-            complain(f"{urlsplit(self.url).netloc} is not an x402jobs shop.")
-            raise click.exceptions.Exit(Exit.FAILED)
+            self._is_no_shop()
         return document
+
+    def stream(self, door: str, send: Mapping[str, Any], query: Mapping[str, Any]) -> "Response":
+        """A reply of events that is still being written; whoever closes it hangs up."""
+        reply = self._reply("POST", door, send, query, stream=True)
+        if not reply.headers.get("Content-Type", "").startswith("text/event-stream"):
+            self._is_no_shop()
+        return reply
 
     def delete(self, door: str) -> None:
         """Take away what is behind the door, which has nothing to say to that."""
@@ -74,6 +81,8 @@ class Shop:
         door: str,
         send: Mapping[str, Any] | None = None,
         query: Mapping[str, Any] | None = None,
+        *,
+        stream: bool = False,
     ) -> "Response":
         import requests
 
@@ -83,6 +92,7 @@ class Shop:
                 self.url + door,
                 json=send,
                 params=query,
+                stream=stream,
                 allow_redirects=False,
                 timeout=PATIENCE,
             )
@@ -98,12 +108,21 @@ class Shop:
             raise click.exceptions.Exit(refused(reply))
         return reply
 
+    def _is_no_shop(self) -> NoReturn:
+        complain(f"{urlsplit(self.url).netloc} is not an x402jobs shop.")
+        raise click.exceptions.Exit(Exit.FAILED)
+
+    @property
+    def shows_words(self) -> bool:
+        """Whether a person reads what is printed, and not a program."""
+        return not self.as_json and sys.stdout.isatty()
+
     def show(self, document: dict[str, Any], words: Callable[[dict[str, Any]], None]) -> None:
         """The reply: as JSON for a program, in words on a terminal."""
-        if self.as_json or not sys.stdout.isatty():
-            click.echo(json.dumps(document))
-        else:
+        if self.shows_words:
             words(document)
+        else:
+            click.echo(json.dumps(document))
 
 
 def _origin(context: click.Context, parameter: click.Parameter, url: str) -> str:

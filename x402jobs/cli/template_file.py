@@ -161,7 +161,7 @@ def _with_prompt_of_file(document: Mapping[str, Any], directory: Path) -> dict[s
 
 
 def read_text(path: Path) -> str:
-    """A prompt's file. Raises UsageError."""
+    """The text in a file. Raises UsageError."""
     try:
         return _bytes(path).decode()
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""The demo: a creator with a template, for sale on this machine, over the real code."""
+"""The demo: a creator with a template for sale and a task to run, over the real code."""
 
 import http.client
 import os
@@ -14,8 +14,12 @@ from typing import Self
 from x402jobs import embedded, server, wiring
 from x402jobs.devkit.claude_server import ClaudeServer
 from x402jobs.devkit.wallet import Wallet
+from x402jobs.domain.coords import Coords
+from x402jobs.domain.errors import NotFound
 from x402jobs.domain.secret import Secret
 from x402jobs.domain.template_draft import TemplateDraft
+from x402jobs.domain.tile import Tile
+from x402jobs.services import Services
 from x402jobs.settings import Settings
 
 HOST = "127.0.0.1"
@@ -27,6 +31,27 @@ SYSTEM_PROMPT = """\
 You are a poet who writes haiku in the manner of Bashō: one season, one quiet turn, no rhyme.
 Answer with three lines of about five, seven and five syllables, and nothing else.
 The haiku is about: {topic}{/topic}"""
+
+TASK = "0:1"
+TREE = (
+    (
+        TASK,
+        "A haiku for the garden gate",
+        "It hangs there through October, and whoever comes in reads it in the rain.",
+    ),
+    (
+        f"{TASK},1",
+        "Find three images",
+        "Three things that are seen or heard at the gate, on one line, and nothing else.",
+    ),
+    (
+        f"{TASK},2",
+        "Write the haiku",
+        "Of what was found: three lines of about five, seven and five syllables, nothing else.",
+    ),
+    (f"{TASK},-1", "The garden", "A quince, a tin roof, a gate that sticks. The sea is near."),
+)
+"""A task, its two steps and what is to be known for them: below the creator's root."""
 
 PACE_MS = 40
 """Between two words of the stand-in Claude: slow enough to be seen streaming."""
@@ -88,6 +113,16 @@ class Demo:
         return f"{self.url}/@{CREATOR}/{SLUG}"
 
     @property
+    def task_coords(self) -> str:
+        """Where the creator's task is."""
+        return f"{self.creator_id},{TASK}"
+
+    @property
+    def task_url(self) -> str:
+        """Runs the creator's task for the creator."""
+        return f"{self.url}/api/stream/execute-task?taskCoords={self.task_coords}"
+
+    @property
     def creator_token(self) -> str:
         """A fresh bearer token that speaks for the creator."""
         return embedded.local_tokens(self.settings).issue(self.creator_id)
@@ -110,7 +145,7 @@ class Demo:
         return {k: v for k, v in self._environ.items() if not _is_foreign(k)} | ours
 
     def _seed(self) -> None:
-        """The creator, what they have connected, and their template."""
+        """The creator, what they have connected, their template and their task."""
         self.wallet = Wallet.open(self.data / "wallet.key")
         self.creator_wallet = Wallet.open(self.data / f"{CREATOR}.key")
         self.creator_id = embedded.catalogue(self.settings).add_user(CREATOR)
@@ -131,6 +166,16 @@ class Demo:
                     max_tokens=1024,
                 ),
             )
+            self._plant(services)
+
+    def _plant(self, services: Services) -> None:
+        """The tree of the task. One that is there may have been changed by now: it stays."""
+        try:
+            services.mapping.get(self.creator_id, Coords.parse(self.task_coords))
+        except NotFound:
+            for place, title, content in TREE:
+                coords = Coords.parse(f"{self.creator_id},{place}")
+                services.mapping.create(self.creator_id, Tile(coords, title, content))
 
     @contextmanager
     def _serving(
