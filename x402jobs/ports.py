@@ -419,7 +419,7 @@ class Tiles(Protocol):
     def context(self, coords: Coords, reader_id: str) -> TaskContext | None:
         """All that a run of this tile needs to know, as of one moment and in one request.
 
-        `leaves` are there where there are subtasks and no plan: at most 1000, the first ones depth
+        `leaves` are there where there are subtasks and no plan: at most 1001, the first ones depth
         first, with title and coords alone. A leaf is below the task by subtasks only, and has none
         that the reader sees.
         """

@@ -1,7 +1,6 @@
 """The ledger, for its operator, from the command line."""
 
 import json
-import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import ROOT, X402JOBS, Command, on_a_terminal
+from tests.cli.conftest import X402JOBS, Command, on_a_terminal
 from tests.contract.conftest import HAIKU, SqliteWorker, bought
 from x402jobs.devkit.demo import Demo
 from x402jobs.domain.execution import State
@@ -349,14 +348,3 @@ def test_on_a_terminal_a_pay_out_is_asked_about(
     assert (ended, json.loads(x402jobs("ledger", "show", "debt").stdout)["state"]) == (code, state)
     assert f"0.01 USDC to 0xada on eip155:31337 in {PAID_OUT}?" in said
     assert ("Nothing was written down." in said) is (code == 1)
-
-
-# docs/operations.md
-
-
-def test_the_operators_page_explains_every_state_and_every_invariant_and_no_other() -> None:
-    page = (ROOT / "docs" / "operations.md").read_text()
-
-    first_cells = " ".join(re.findall(r"^\| (`.*?) \|", page, re.MULTILINE))
-    explained = sorted(re.findall(r"`(\w+)`", first_cells))
-    assert explained == sorted([*State, *INVARIANTS, *PLAY_MONEY])

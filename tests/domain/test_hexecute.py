@@ -404,6 +404,7 @@ def test_a_complete_plan_says_so_and_how_to_run_it_again():
 
     assert hexecute.nothing_pending(done) == (
         "The plan is complete: 1 of 1 steps are done. "
+        "Where there are new subtasks, delete the plan to have it made anew. "
         "Send an instruction, or rerun=true, to have the task done as a whole once more."
     )
 
@@ -417,8 +418,7 @@ def test_a_blocked_plan_names_each_blocked_step_and_its_note():
         "   Claude declined.\n"
         "🔴 3. Sun → ada,0:2,2\n"
         "   no reason was noted\n"
-        "Mend these tiles, then delete the plan to have it made anew. "
-        "Send an instruction, or rerun=true, to have the task done as a whole once more."
+        "Mend these tiles, then send rerun=true to have the first of them tried again."
     )
 
 
@@ -469,3 +469,21 @@ def test_a_note_of_any_answer_fits_its_step(answer):
     note = hexecute.note_of(answer)
 
     assert note and note == Hexplan.of(LEAF).marked(0, COMPLETE, note).steps[0].note
+
+
+@pytest.mark.parametrize(
+    ("answer", "note"),
+    [
+        ("## - The gutters - and the pipes.", "The gutters - and the pipes."),
+        ("> quoted: a > b", "quoted: a > b"),
+        ("* one * two", "one * two"),
+    ],
+)
+def test_only_the_marks_at_a_lines_beginning_are_left_out_of_a_note(answer, note):
+    assert hexecute.note_of(answer) == note
+
+
+@pytest.mark.parametrize("mark", ["-", "- ", "#", "> ", "+-"])
+def test_an_answer_of_marks_alone_is_read_in_one_go(mark):
+    """Searched for anywhere they once held up a whole server: such a search takes minutes here."""
+    assert hexecute.note_of(mark * 400_000 + "x")

@@ -222,9 +222,10 @@ def test_an_owners_first_run_stores_the_plan(mapping, tiles):
 
 
 def test_a_plan_that_is_there_stays_as_it_is(mapping, clock):
+    grow(mapping, at(1))
     planned = mapping.ensure_plan(mapping.context("u", ROOT), "u")
     mapping.mark(planned, "u", 0, StepState.COMPLETE, "done")
-    grow(mapping, at(1))
+    grow(mapping, at(2))
     clock.advance(60)
 
     again = mapping.ensure_plan(mapping.context("u", ROOT), "u")
@@ -350,3 +351,14 @@ def test_a_mark_that_is_always_too_late_gives_up(mapping, tiles, monkeypatch):
 
 def test_a_context_without_a_plan_has_nothing_to_mark(mapping):
     assert not mapping.mark(mapping.context("u", ROOT), "u", 0, StepState.COMPLETE)
+
+
+def test_a_task_of_more_tasks_than_a_plan_may_have_is_not_planned(mapping, monkeypatch):
+    monkeypatch.setattr("x402jobs.services.mapping.MAX_STEPS", 2)
+    grow(mapping, at(1), at(2))
+    assert mapping.ensure_plan(mapping.context("u", ROOT), "u").hexplan is not None
+    mapping.delete("u", ROOT.hexplan)
+    grow(mapping, at(3))
+
+    with pytest.raises(InvalidRequest, match="more than 2 tasks"):
+        mapping.ensure_plan(mapping.context("u", ROOT), "u")

@@ -10,8 +10,8 @@ from x402jobs.blueprints.dialects import dialect_of
 from x402jobs.blueprints.line import SocketLine
 from x402jobs.blueprints.payment_headers import payment_response
 from x402jobs.domain.call import Mark
-from x402jobs.domain.errors import AnswerExpired, NotFound, Unauthenticated
-from x402jobs.domain.execution import Execution, State
+from x402jobs.domain.errors import AnswerExpired, InProgress, NotFound, Unauthenticated
+from x402jobs.domain.execution import Execution, Kind, State
 from x402jobs.services.runs import Follower
 
 Prompt = Callable[[], str | None]
@@ -48,6 +48,10 @@ def resume(last_event_id: str, find: Callable[[Mark], Execution], line: SocketLi
         if execution.state is State.RELEASED:
             return nothing_more
         return stream(services.runs.again(execution, mark.after), line, ids=True)
+    except InProgress as error:  # a task is told by the worker that runs it, or not at all
+        if error.execution is None or error.execution.kind is not Kind.TASK:
+            raise
+        return nothing_more
     except (NotFound, Unauthenticated, AnswerExpired):
         return nothing_more
 

@@ -40,8 +40,8 @@ def signed_in(*methods: Method, spends: bool = False) -> Caller:
 
     Those are the creators' unless they are named. Raises Unauthenticated for none, a bad one, and
     one of another kind, which is not looked at; but for a cookie, which goes with a browser unasked
-    and is ignored then. A session may change things only from our own pages (Forbidden); with
-    `spends` it may not even GET from elsewhere.
+    and is ignored then. A session alone may change things only from our own pages (Forbidden); with
+    `spends` it may not even GET from elsewhere. A page of somebody else's cannot add a header.
     """
     taken, shown = methods or CREATORS, _shown()
     if not shown.methods <= {*taken, Method.SESSION}:
@@ -49,7 +49,7 @@ def signed_in(*methods: Method, spends: bool = False) -> Caller:
     caller = _recognise(shown, taken)
     if caller is None:
         raise Unauthenticated(_takes(taken))
-    if caller.method is Method.SESSION and (spends or request.method not in SAFE):
+    if shown.methods == {Method.SESSION} and (spends or request.method not in SAFE):
         check_site()
     return caller
 

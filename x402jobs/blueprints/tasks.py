@@ -67,7 +67,13 @@ def read_task() -> Task:
     if request.method == "POST":
         sent = reading.read_object(reading.read_body(request, MAX_BODY_BYTES))
         if asked:
-            raise _invalid({name: "Belongs in the body here." for name in asked})
+            known = TaskSchema().fields
+            raise _invalid(
+                {
+                    name: "Belongs in the body here." if name in known else "Unknown field."
+                    for name in asked
+                }
+            )
     else:
         sent = dict(asked)
     fields, faults = _load(TaskSchema(), sent)

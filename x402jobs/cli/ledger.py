@@ -27,7 +27,7 @@ TRANSACTION = re.compile(r"0x[0-9a-fA-F]{64}")
 
 @click.group()
 def ledger() -> None:
-    """Who bought what, and whether all of it is in order (docs/operations.md).
+    """Who bought what, and whether all of it is in order (docs/payments.md).
 
     Run these where the server runs, with its environment; the server may be serving.
 
@@ -113,7 +113,7 @@ def list_entries(
         [
             (
                 each["createdAt"],
-                each["template"],
+                each["template"] or each["tile"],
                 each["kind"],
                 each["state"],
                 each["amountUsdc"],
@@ -221,6 +221,7 @@ def _document(entry: "Entry") -> dict[str, Any]:
         "template": f"@{entry.username}/{entry.slug}" if entry.slug else None,
         "templateId": row.template_id,
         "templateVersion": row.template_version,
+        "tile": row.tile,
         "digest": row.digest,
         "createdAt": _utc(row.created_at),
         "verifiedAt": _utc(row.verified_at),

@@ -51,7 +51,8 @@ _ESCAPES = str.maketrans(
     | {'"': "&quot;", "'": "&apos;"}
 )
 """What XML cannot carry at all becomes the replacement character."""
-_BLOCK_MARKS = re.compile(r"(?:[#>*+-]+ )+")
+_BLOCK_MARKS = re.compile(r"\A(?:[#>*+-]{1,6} ){1,6}")
+"""At the beginning of a line, and bounded: an answer may be one long line of them."""
 _SENTENCE = re.compile(r".*[.!?](?= )")
 _BLOCKED_SHOWN = 20
 
@@ -78,6 +79,7 @@ def write(
 def nothing_pending(plan: Hexplan) -> str:
     """What a parent answers by itself, Claude not being asked, when no step is to be done."""
     ways = "Send an instruction, or rerun=true, to have the task done as a whole once more."
+    anew = "Where there are new subtasks, delete the plan to have it made anew."
     blocked = [
         (number, each)
         for number, each in enumerate(plan.steps, 1)
@@ -85,7 +87,8 @@ def nothing_pending(plan: Hexplan) -> str:
     ]
     if not blocked:
         return (
-            f"The plan is complete: {len(plan.steps)} of {len(plan.steps)} steps are done. {ways}"
+            f"The plan is complete: {len(plan.steps)} of {len(plan.steps)} steps are done. "
+            f"{anew} {ways}"
         )
     lines = [f"No step of the plan is pending; blocked are {len(blocked)} of {len(plan.steps)}:"]
     for number, each in blocked[:_BLOCKED_SHOWN]:
@@ -93,7 +96,7 @@ def nothing_pending(plan: Hexplan) -> str:
         lines.append(f"   {each.note or 'no reason was noted'}")
     if len(blocked) > _BLOCKED_SHOWN:
         lines.append(f"(and {len(blocked) - _BLOCKED_SHOWN} more)")
-    lines.append(f"Mend these tiles, then delete the plan to have it made anew. {ways}")
+    lines.append("Mend these tiles, then send rerun=true to have the first of them tried again.")
     return "\n".join(lines)
 
 

@@ -102,6 +102,10 @@ class Hexplan:
             {"steps": [asdict(each) for each in self.steps]}, separators=(",", ":"), sort_keys=True
         )
 
+    def first(self, state: StepState) -> tuple[int, Step] | None:
+        """The first step in this state, and its place."""
+        return next((each for each in enumerate(self.steps) if each[1].state is state), None)
+
     @property
     def next_index(self) -> int | None:
         """Where the first step is that has still to be done; None when there is none.

@@ -33,11 +33,5 @@ class Task:
 
     @property
     def digest(self) -> str:
-        """The fingerprint of what is asked for."""
-        asked = {
-            "instruction": self.instruction,
-            "model": self.model,
-            "temperature": str(self.temperature),
-            "maxTokens": str(self.max_tokens),
-        }
-        return request_digest(str(self.coords), asked)
+        """The fingerprint of the tile alone: of an instruction not even a hash is stored."""
+        return request_digest(str(self.coords), {})

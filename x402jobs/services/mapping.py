@@ -11,6 +11,7 @@ from x402jobs.domain.page import Page
 from x402jobs.domain.tile import HEXPLAN_TITLE, TaskContext, Tile
 from x402jobs.ports import Catalogue, Clock, Tiles
 
+MAX_STEPS = 1000
 HOME = "Home"
 """The root of an account that has no name yet."""
 MAX_TRIES = 5
@@ -106,11 +107,20 @@ class Mapping:
     def ensure_plan(self, context: TaskContext, reader_id: str) -> TaskContext:
         """The context with a plan: the stored one, else one made of the context.
 
-        One that was made is stored where the reader owns the tile: once, however many run it at
-        once. A stranger's is for their run alone, and written nowhere.
+        A stored one that cannot be read, or was made when the task had no subtasks and has some
+        now, or the other way round, is made anew. What was made is stored where the reader owns the
+        tile: once, however many run it at once. A stranger's is for their run alone, and written
+        nowhere.
         """
         if context.hexplan is not None:
-            return context
+            if _fits(context):
+                return context
+            self._tiles.delete(context.hexplan.coords)  # only its owner sees a stored one
+            context = self.context(reader_id, context.task.coords)
+        if len(context.leaves) > MAX_STEPS:
+            raise InvalidRequest(
+                f"There are more than {MAX_STEPS} tasks below this one. Run parts of it."
+            )
         coords, now = context.task.coords.hexplan, self._now()
         plan = Tile(
             coords, HEXPLAN_TITLE, created_at=now, updated_at=now, hexplan=Hexplan.of(context)
@@ -161,3 +171,12 @@ class Mapping:
     def _later(self, before: Tile) -> float:
         """Now, and not the moment of the last change, however soon this one follows."""
         return max(self._now(), round(before.updated_at + MILLISECOND, 3))
+
+
+def _fits(context: TaskContext) -> bool:
+    """Whether the stored plan is one of a leaf for a leaf, and of a parent for a parent."""
+    plan = context.hexplan.hexplan if context.hexplan is not None else None
+    if plan is None:
+        return False
+    is_of_leaf = plan.steps[0].coords == str(context.task.coords)
+    return is_of_leaf is not bool(context.subtasks)

@@ -53,7 +53,10 @@ class Recovery:
         taken = self._ledger.take_over(self._worker, due, ROWS_AT_ONCE)
         if len(taken) < ROWS_AT_ONCE:  # else some of them may not have been looked at
             self._left.forget(due)
-        hands = [Thread(target=self._decide, args=each, daemon=True) for each in taken]
+        hands = [
+            Thread(target=self._decide, args=each, name=f"caretaker-{each[0].id}", daemon=True)
+            for each in taken
+        ]
         for each in hands:
             each.start()
         return hands

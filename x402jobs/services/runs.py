@@ -182,6 +182,14 @@ class Runs:
         found = (each.execution for each in list(self._running.values()))
         return next((each for each in found if each.id == execution_id), None)
 
+    def is_running(self, caller_id: str, tile: str | None) -> bool:
+        """Whether this worker runs the tile for this account."""
+        asked = (caller_id, tile)
+        return any(
+            (each.execution.caller_id, each.execution.tile) == asked
+            for each in list(self._running.values())
+        )
+
     def _kept(self, execution: Execution) -> str:
         """The whole answer. Raises AnswerExpired."""
         if execution.kind not in KEPT:

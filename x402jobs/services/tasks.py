@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from math import ceil
 
 import structlog
 
@@ -38,6 +39,8 @@ NOTHING_ASKED = "nothing_asked"
 """The stop reason of an answer for which Claude was not asked."""
 REFUSAL = "refusal"
 
+RUNNING = "This task is already running. Wait for its end, then try again."
+CUT_OFF = "max_tokens"
 REFUSED = "Claude refused to do this."
 NO_KEY = (
     "No Claude key is stored and switched on for your account: PUT /integrations/claude/config, "
@@ -114,7 +117,9 @@ class Tasks:
 
     def _open(self, prompt: Prompt, caller: Caller, line: Line) -> AbstractContextManager[Speech]:
         """Ask Claude, with the caller's own key or, where the operator shares it, the shop's."""
-        key = self._integrations.own_claude_key(caller.user_id) or self._shared_key
+        key = self._integrations.own_claude_key(caller.user_id)
+        if key is None and not self._integrations.claude_config(caller.user_id).has_key:
+            key = self._shared_key
         if key is None:
             raise InvalidApiKey(NO_KEY)
         by = self._clock.monotonic() + self._first_content_seconds
@@ -122,15 +127,17 @@ class Tasks:
 
     def _admit(self, execution: Execution, caller: Caller) -> None:
         """Raises TooManyRequests: over the limit, or the same tile is running for this caller."""
+        if self._runs.is_running(caller.user_id, execution.tile):
+            raise TooManyRequests(RUNNING)  # which uses up none of the caller's runs
         if (wait := self._limits.hit("task", caller.user_id)) is not None:
-            raise TooManyRequests(retry_after=wait)
+            raise TooManyRequests(f"Too many tasks. Try again in {ceil(wait)} s.", retry_after=wait)
         try:
             begun = self._ledger.begin(execution)
         except StoreUnavailable:
             self._left.leave(execution)  # it may have been written all the same
             raise
         if not begun:
-            raise TooManyRequests("This task is already running. Wait for its end, then try again.")
+            raise TooManyRequests(RUNNING)
 
 
 class TaskSpeech:
@@ -156,13 +163,18 @@ class TaskSpeech:
 
     def __iter__(self) -> Iterator[str]:
         task, reader = self._task, self._caller.user_id
-        context = self._mapping.context(reader, task.coords)
+        try:
+            context = self._mapping.context(reader, task.coords)
+        except NotFound:
+            raise NotFound("Task not found.") from None
         if not context.task.title.strip():
             raise InvalidRequest(f"The tile {task.coords} has no title. Give it one, then run it.")
         context = self._context = self._mapping.ensure_plan(context, reader)
         assert context.hexplan is not None and context.hexplan.hexplan is not None
         plan, is_leaf = context.hexplan.hexplan, not context.subtasks
         self._step = _own_step(plan, task) if is_leaf else plan.next_index
+        if self._step is None and task.reruns and (blocked := plan.first(StepState.BLOCKED)):
+            self._step, plan = blocked[0], plan.marked(blocked[0], StepState.PENDING)
         if self._step is None and not (is_leaf or task.instruction or task.reruns):
             yield hexecute.nothing_pending(plan)
             return
@@ -199,7 +211,9 @@ class TaskSpeech:
                 state, note = StepState.BLOCKED, REFUSED
             case Done():
                 state, note = StepState.COMPLETE, hexecute.note_of("".join(self._answer))
-            case Failed(_, ContextTooLong() as error):
+                if self.stop_reason == CUT_OFF:
+                    note = f"Cut off at {self._task.max_tokens} tokens: {note}"
+            case Failed(_, ContextTooLong() as error) if not self._task.instruction:
                 state, note = StepState.BLOCKED, error.message
             case _:
                 return
@@ -221,14 +235,17 @@ class TaskSpeech:
         return self._claude.stop_reason if self._claude is not None else NOTHING_ASKED
 
     def _around_step(self, plan: Hexplan) -> TaskContext | None:
-        """What is known of the tile that the next step names, where it may be read."""
+        """What is known of the tile that the next step names. Raises NotFound."""
         step = plan.next_step
         if step is None or step.coords == str(self._task.coords):
             return None
         try:
             return self._mapping.context(self._caller.user_id, Coords.parse(step.coords))
         except NotFound:
-            return None
+            raise NotFound(
+                f"The next step's tile, {step.coords}, is not there any more. Delete the plan to "
+                "have it made anew."
+            ) from None
 
 
 def _own_step(plan: Hexplan, task: Task) -> int | None:

@@ -56,7 +56,7 @@ sys.setrecursionlimit(1000)
 SUPPORTED_SECONDS = 5.0
 VERIFY_SECONDS = 10.0
 SETTLE_SECONDS = 90.0
-"""Limits on a remote facilitator's answers, everything included (docs/payments.md)."""
+"""Limits on a remote facilitator's answers, everything included (docs/facilitators.md)."""
 
 _X402_VERSION = 2
 _CLOCK = SystemClock()

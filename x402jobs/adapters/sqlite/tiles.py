@@ -19,7 +19,7 @@ from x402jobs.domain.hexplan import Hexplan
 from x402jobs.domain.page import Page
 from x402jobs.domain.tile import TaskContext, Tile, Visibility
 
-MAX_LEAVES = 1000
+MAX_LEAVES = 1001
 
 PLAN, SUBTASKS, CONTEXT = "0", "123456", "abcdef"
 _CHARACTERS = dict(
@@ -235,5 +235,13 @@ def _to_tile(row: sqlite3.Row) -> Tile:
         visibility=Visibility(row["visibility"]),
         created_at=row["created_at"],
         updated_at=row["updated_at"],
-        hexplan=Hexplan.parse(plan) if plan is not None else None,
+        hexplan=_plan(plan) if plan is not None else None,
     )
+
+
+def _plan(stored: str) -> Hexplan | None:
+    """None for what somebody has spoiled: it is made anew, and one row breaks no list."""
+    try:
+        return Hexplan.parse(stored)
+    except ValueError:
+        return None
