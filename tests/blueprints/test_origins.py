@@ -221,6 +221,20 @@ def test_who_shows_no_cookie_is_not_asked_for_a_page(
         assert callers.signed_in(*callers.EVERYBODY, spends=True).method is method
 
 
+@pytest.mark.parametrize("kind", [Method.BEARER, Method.INTERNAL, Method.EXTERNAL])
+def test_who_shows_more_than_a_cookie_is_not_asked_for_a_page_either(
+    shop: Shop, client: FlaskClient, kind: Method
+) -> None:
+    """A program that keeps cookies sends it along; a page of somebody else's can add no header."""
+    shown = shown_by(shop, "ada", kind) | cookie(session(shop))
+
+    reply = client.post(
+        "/api/tiles", json={"coords": f"{shop.ada},0:1", "title": "One"}, headers=shown
+    )
+
+    assert reply.status_code == 201, reply.text
+
+
 def test_a_session_that_is_over_is_told_so_first(shop: Shop, client: FlaskClient) -> None:
     reply = client.post("/api/keys", json={"name": "CI"}, headers=cookie("A" * 43))
 

@@ -612,6 +612,19 @@ def test_the_callers_own_key_runs_it(tree: Tree) -> None:
     assert used == ["sk-ant-bobs-own", CREATOR_KEY]
 
 
+def test_a_shared_key_is_for_accounts_that_have_none(tree: Tree, monkeypatch: Any) -> None:
+    monkeypatch.setattr(tree.shop.services.tasks, "_shared_key", Secret("sk-ant-the-operators"))
+    bob = tree.user("bob", key=None)
+    task = tree.put_for(bob, "1", "Task")
+
+    tree.told(task, "bob")
+    tree.shop.services.integrations.save_claude_config(bob, Secret("sk-ant-bobs"), enabled=False)
+    (error,) = tree.told(task, "bob")
+
+    assert error["code"] == "INVALID_API_KEY"
+    assert [call["key"] for call in tree.shop.claude.calls] == ["sk-ant-the-operators"]
+
+
 def test_an_error_event_never_quotes_an_exception(tree: Tree, monkeypatch: Any) -> None:
     task = tree.put("1")
 
@@ -724,6 +737,23 @@ def test_what_cannot_be_resumed_is_204_and_starts_nothing(tree: Tree, mark: str)
 
     assert (reply.status_code, reply.get_data()) == (204, b"")
     assert (len(tree.shop.claude.calls), len(tree.shop.rows())) == (calls, rows)
+
+
+def test_a_task_whose_worker_is_gone_is_204_until_it_is_released(tree: Tree) -> None:
+    task = tree.put("1")
+    execution = tree.told(task)[-1]["executionId"]
+    tree.shop.query("DELETE FROM x402_answers")
+    tree.shop.query("UPDATE x402_executions SET state = 'claimed', worker = 'gone'")
+
+    assert resumed(tree, task, f"{execution}.0").status_code == 204
+
+
+def test_of_an_instruction_not_even_a_hash_is_stored(tree: Tree) -> None:
+    task = tree.put("1")
+    tree.told(task, instruction="One.")
+    tree.told(task, instruction="Another.")
+
+    assert len({row["digest"] for row in tree.shop.rows()}) == 1
 
 
 def test_a_task_may_be_looked_up_by_its_caller_alone(tree: Tree) -> None:
