@@ -12,12 +12,15 @@ from werkzeug.test import TestResponse
 
 from tests.blueprints.conftest import hurry
 from tests.blueprints.creators import Creator, ada, bob, faulty, newcomer
-from tests.conftest import Shop
+from tests.blueprints.credentials import shown_by
+from tests.blueprints.credentials import stranger as nobodys
+from tests.conftest import Shop, events
 from x402jobs.blueprints.schemas import TileChangeSchema, TileSchema
+from x402jobs.domain.caller import Method
 from x402jobs.domain.coords import Coords
 from x402jobs.embedded import local_tokens
 
-DOOR = "/api/tiles"
+DOOR, TASK = "/api/tiles", "/api/stream/execute-task"
 RICH = {
     "title": "Ünïcode 🌧 </hexplan>",
     "content": "line\r\n\t{{#x}} 📋",
@@ -532,3 +535,49 @@ def test_an_account_that_has_no_name_has_tiles_all_the_same(shop: Shop) -> None:
     reply = creator.ask("POST", DOOR, {"coords": f"{account},0:1", "title": "One"})
 
     assert reply.status_code == 201
+
+
+@pytest.mark.parametrize("kind", Method)
+def test_no_kind_of_credential_opens_anothers_tiles_or_tasks(shop: Shop, kind: Method) -> None:
+    hurry(shop)
+    everybody = [Gardener(shop, Creator(shop, shop.token(name))) for name in ("ada", "bob", "cleo")]
+    shown = {
+        each.id: shown_by(shop, name, kind)
+        for name, each in zip(("ada", "bob", "cleo"), everybody, strict=True)
+    }
+    for each in everybody:
+        each.make("1", content="Planted content")
+    before = shop.query("SELECT * FROM tiles")
+    client = nobodys(shop)
+
+    def tell(who: Gardener, coords: str) -> list[tuple[int, bytes, list[tuple[str, str]]]]:
+        asked: list[tuple[str, str, Any]] = [
+            (verb, f"{DOOR}/{quote(coords)}", body) for verb, body in VERBS
+        ]
+        asked += [
+            ("GET", f"{DOOR}?under={coords}", None),
+            ("POST", DOOR, {"coords": f"{coords},1", "title": "Mine now"}),
+        ]
+        return [
+            told(client.open(path, method=verb, json=body, headers=shown[who.id]))
+            for verb, path, body in asked
+        ]
+
+    def run(who: Gardener, coords: str) -> dict[str, Any]:
+        reply = client.get(f"{TASK}?taskCoords={coords}", headers=shown[who.id])
+        (event,) = events(reply)
+        event.pop("executionId")
+        return event
+
+    for owner in everybody:
+        for other in everybody:
+            if owner is not other:
+                hidden, missing = owner.at("1"), owner.at("5")
+                assert tell(other, hidden) == tell(other, missing)
+                assert {status for status, *_ in tell(other, hidden)} == {404}
+                assert run(other, hidden) == run(other, missing)
+                assert run(other, hidden)["message"] == "Task not found."
+        assert client.get(f"{DOOR}/{owner.at('1')}", headers=shown[owner.id]).status_code == 200
+
+    assert shop.query("SELECT * FROM tiles") == before
+    assert shop.claude.calls == []
