@@ -42,6 +42,10 @@ EXPECTED = {
 """research/reliability.md, 4.2. A settlement that was never asked for is asked for by recovery."""
 
 
+LONG_ENOUGH = 3600
+"""The payer of the first death comes again when the last one has died, in seconds."""
+
+
 def deaths(directory: Path, seed: int, times: int, workers: int = 2) -> Report:
     """A worker dies at every step, so many times over; the payer comes at once, and again later."""
     report, dead = Report("kill -9 at each step", seed), list[tuple[str, Presented]]()
@@ -64,7 +68,7 @@ def deaths(directory: Path, seed: int, times: int, workers: int = 2) -> Report:
 
 
 def _die_at(shop: House, step: str, report: Report) -> Presented:
-    payment, expected = shop.purse.next(validBefore=_in(600)), EXPECTED[step]
+    payment, expected = shop.purse.next(validBefore=_in(LONG_ENOUGH)), EXPECTED[step]
     wish = f"die-{step}"
     shop.ask_to(wish)
     said = shop.present(payment)
