@@ -19,6 +19,8 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from tests.supabase import rig as supabase
+from tests.supabase.rig import Rig
 from tests.tools import missing, what_was_missing
 from x402jobs.app import create_app
 from x402jobs.devkit.claude_server import ClaudeServer
@@ -27,10 +29,10 @@ from x402jobs.devkit.wallet import Wallet, sign
 from x402jobs.domain.networks import Networks
 from x402jobs.domain.secret import Secret
 from x402jobs.domain.template_draft import TemplateDraft
-from x402jobs.embedded import catalogue, local_tokens
 from x402jobs.ports import Chain, Facilitator
 from x402jobs.services import Services
 from x402jobs.settings import Settings
+from x402jobs.stores import catalogue, local_tokens
 from x402jobs.wiring import build_services, development_ledger, money_of
 
 RAIN = {"topic": "rain"}
@@ -154,6 +156,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             "FACILITATOR_",
             "FRONTEND_",
             "INTEGRATION_",
+            "SUPABASE_",
             "TASKS_",
             "TRUSTED_",
             "X402_",
@@ -171,6 +174,13 @@ def certificates() -> Iterator[None]:
         for package in (httpx, httpx2):
             patch.setattr(package, "create_ssl_context", cache(package.create_ssl_context))
         yield
+
+
+@pytest.fixture(scope="session")
+def rig() -> Iterator[Rig]:
+    """The one Supabase project of a run, or of each of its processes."""
+    with supabase.rig() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from x402jobs.embedded import key_ring
 from x402jobs.settings import POISON, Settings, SettingsError, env_example
+from x402jobs.stores import key_ring
 
 CANARY = "canary-value"
 ROOT = Path(__file__).parent.parent

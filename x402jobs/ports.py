@@ -545,6 +545,20 @@ class SealedValues(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Store:
+    """One database, behind every port that rests in it."""
+
+    ledger: Ledger
+    audit: LedgerAudit
+    catalogue: Catalogue
+    keys: Keys
+    sealed: SealedValues
+    identities: Identities
+    tiles: Tiles
+    database: Closable
+
+
 class TokenVerifier(Protocol):
     """Reads bearer tokens."""
 

@@ -70,6 +70,23 @@ def _optional_url(value: str) -> str:
     return _url(value) if value else ""
 
 
+def _project_url(value: str) -> str:
+    return _optional_url(_public_url(value)) if value else ""
+
+
+def _secret_key(value: str) -> str:
+    """Supabase's other key, for browsers, looks much alike and would find every door shut."""
+    if value.startswith("sb_publishable_") or re.fullmatch(r"[\x21-\x7e]*", value) is None:
+        raise ValueError
+    return value
+
+
+def _jwt_secret(value: str) -> str:
+    if value and len(value.encode()) < 32:
+        raise ValueError
+    return value
+
+
 def _networks(value: str) -> tuple[Network, ...]:
     known = Networks(tuple(NETWORKS.values()))
     found = [known.find(name.strip()) for name in value.split(",")] if value else []
@@ -183,6 +200,28 @@ class Settings:
         "key ring id:base64,… of 32-byte keys, the first is primary; empty: kept in the directory",
         secret=True,
     )
+    supabase_url: str = _setting(
+        "SUPABASE_URL",
+        _project_url,
+        "",
+        "the Supabase project whose database is the store and whose accounts may sign in, such as "
+        "https://ref.supabase.co, plain http only on loopback; empty: the embedded store",
+    )
+    supabase_secret_key: str = _setting(
+        "SUPABASE_SECRET_KEY",
+        _secret_key,
+        "",
+        "its secret key, sb_secret_… (or the older service_role one), not the publishable one",
+        secret=True,
+    )
+    supabase_jwt_secret: str = _setting(
+        "SUPABASE_JWT_SECRET",
+        _jwt_secret,
+        "",
+        "only where the project still signs with HS256: its legacy JWT secret, 32 bytes or more; "
+        "empty: tokens are checked with the keys that the project publishes",
+        secret=True,
+    )
     integration_secret: str = _setting(
         "INTEGRATION_ENCRYPTION_SECRET",
         _utf8,
@@ -291,6 +330,11 @@ class Settings:
         return Secret(self.server_key) if self.shares_server_key and self.server_key else None
 
     @property
+    def is_embedded(self) -> bool:
+        """Whether the store is the file in the data directory, and no Supabase project."""
+        return not self.supabase_url
+
+    @property
     def public_origin(self) -> str:
         """What a browser says it is on when it is on a page of ours."""
         return _origin(self.public_url)
@@ -334,6 +378,7 @@ COMPARED = frozenset(
     {
         *("environment", "facilitator_url", "networks", "rpc_urls"),
         *("server_key", "shares_server_key"),
+        *("supabase_url", "supabase_secret_key", "supabase_jwt_secret", "keys"),
     }
 )
 """The settings that may contradict one another."""
@@ -347,10 +392,25 @@ def _contradictions(
     facilitator_url: str,
     networks: tuple[Network, ...],
     rpc_urls: tuple[tuple[str, str], ...],
+    supabase_url: str,
+    supabase_secret_key: str,
+    supabase_jwt_secret: str,
+    keys: str,
     **_: Any,
 ) -> list[str]:
     """What is wrong with some settings together, though each may be good alone."""
     faults = []
+    if supabase_url and not supabase_secret_key:
+        faults.append("SUPABASE_SECRET_KEY: SUPABASE_URL needs it; set both, or neither")
+    if supabase_secret_key and not supabase_url:
+        faults.append("SUPABASE_URL: SUPABASE_SECRET_KEY needs it; set both, or neither")
+    if supabase_jwt_secret and not supabase_url:
+        faults.append("SUPABASE_JWT_SECRET: without SUPABASE_URL nobody signs with it; unset it")
+    if environment == "production" and supabase_url and not keys:
+        faults.append(
+            "X402JOBS_KEYS: a ring in a directory is one machine's, and the store may be several "
+            "machines'; set it"
+        )
     if shares_server_key and not server_key:
         faults.append("TASKS_SHARE_SERVER_KEY: there is none to share; set ANTHROPIC_API_KEY")
     if facilitator_url and not networks:

@@ -4,24 +4,15 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from x402jobs import embedded
+from x402jobs import stores
 from x402jobs.adapters import claude
 from x402jobs.adapters.chain import RpcChain
 from x402jobs.adapters.clock import SystemClock
 from x402jobs.adapters.facilitator import RemoteFacilitator, X402Facilitator
 from x402jobs.adapters.limits import MemoryLimits
-from x402jobs.adapters.sqlite import (
-    SqliteCatalogue,
-    SqliteIdentities,
-    SqliteKeys,
-    SqliteLedger,
-    SqliteTiles,
-    embedded_store,
-)
 from x402jobs.devkit.development_ledger import DevelopmentLedger
 from x402jobs.domain.models import SUCCESSORS, Models
 from x402jobs.domain.networks import DEVELOPMENT, Networks
-from x402jobs.embedded import local_tokens, secret_box
 from x402jobs.ports import Chain, Closable, Facilitator
 from x402jobs.services import Services
 from x402jobs.services.access import Access
@@ -56,17 +47,16 @@ class Money:
 
 
 def build_services(settings: Settings, money: Money | None = None) -> Services:
-    """The services over the embedded store and the money of the settings, or other money.
+    """The services over the store and the money of the settings, or over other money.
 
     Makes the data directory and its keys when there are none. Opens no socket, starts no thread.
     """
-    clock, box = SystemClock(), secret_box(settings)
+    clock, box, store = SystemClock(), stores.secret_box(settings), stores.store(settings)
     money = money or money_of(settings)
     model = claude.Claude(settings)
-    database = embedded_store(settings.data)
-    shelf, keys, ledger = SqliteCatalogue(database), SqliteKeys(database), SqliteLedger(database)
+    shelf, ledger = store.catalogue, store.ledger
     limits, left, worker = MemoryLimits(clock), LeftRows(clock), str(uuid.uuid4())
-    identities = SqliteIdentities(database)
+    identities = store.identities
     pepper = Pepper(identities, box)
     pricing = Pricing(money.facilitator, money.networks, settings.public_url)
     settlement = Settlement(
@@ -89,13 +79,13 @@ def build_services(settings: Settings, money: Money | None = None) -> Services:
         left=left,
         first_content_seconds=settings.first_content_seconds,
     )
-    runs, integrations = Runs(ledger, box, clock, left), Integrations(keys, box)
-    mapping = Mapping(SqliteTiles(database), shelf, clock)
+    runs, integrations = Runs(ledger, box, clock, left), Integrations(store.keys, box)
+    mapping = Mapping(store.tiles, shelf, clock)
     agentic = Agentic(model, Models(claude.retirements(), SUCCESSORS), clock)
     recovery = Recovery(ledger=ledger, settlement=settlement, left=left, clock=clock, worker=worker)
     return Services(
         iam=Iam(
-            local_tokens(settings),
+            stores.tokens(settings, clock),
             limits,
             shelf,
             sessions=Sessions(identities, pepper, limits, clock),
@@ -129,7 +119,7 @@ def build_services(settings: Settings, money: Money | None = None) -> Services:
             ledger=ledger, recovery=recovery, runs=runs, clock=clock, worker=worker
         ),
         clock=clock,
-        held=(model, database, *money.held),
+        held=(model, store.database, *money.held),
     )
 
 
@@ -155,6 +145,6 @@ def development_ledger(data: Path) -> DevelopmentLedger:
 
 
 def audit(settings: Settings) -> Audit:
-    """The ledger of the embedded store, and the play money where all the money is that."""
+    """The store's ledger, and the play money where all the money is that."""
     play_money = None if settings.facilitator_url else development_ledger(settings.data)
-    return embedded.audit(settings, play_money)
+    return stores.audit(settings, play_money)

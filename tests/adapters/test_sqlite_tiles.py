@@ -2,7 +2,7 @@
 
 import pytest
 
-from x402jobs.adapters.sqlite import SqliteTiles, embedded_store, tiles
+from x402jobs.adapters.sqlite import SqliteTiles, embedded_database, tiles
 from x402jobs.domain.coords import Coords
 from x402jobs.domain.errors import StoreUnavailable
 from x402jobs.domain.tile import Tile, Visibility
@@ -10,7 +10,7 @@ from x402jobs.domain.tile import Tile, Visibility
 
 @pytest.fixture
 def database(tmp_path):
-    database = embedded_store(tmp_path)
+    database = embedded_database(tmp_path)
     yield database
     database.close()
 

@@ -21,13 +21,14 @@ from tests.battery.callers import Heard
 from tests.battery.money import BOTH, Purse, ledgers, transfers
 from tests.battery.peers import BatteryClaude, BatteryFacilitator
 from tests.conftest import CREATOR_KEY, PAY_TO, PRICE
-from tests.wire.conftest import ROOT, eventually, free_port
+from tests.waiting import eventually, free_port
+from tests.wire.conftest import ROOT
 from x402jobs.devkit.development_ledger import DevelopmentLedger, Transfer
 from x402jobs.domain.secret import Secret
 from x402jobs.domain.template_draft import TemplateDraft
-from x402jobs.embedded import audit, catalogue
 from x402jobs.services import Services
 from x402jobs.settings import Settings
+from x402jobs.stores import audit, catalogue
 from x402jobs.wiring import build_services, money_of
 
 HURRIED = {

@@ -16,7 +16,7 @@ from tests.battery.held import Line, forget_highest, kilobytes, most_at_once, se
 from tests.battery.house import House, Report, house
 from tests.battery.invariants import nonce_of
 from tests.battery.money import Presented
-from tests.wire.conftest import eventually
+from tests.waiting import eventually
 
 WAYS = ("FIN", "RST", "half")
 PACES: Mapping[str, dict[str, Any]] = {

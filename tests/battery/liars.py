@@ -13,7 +13,7 @@ from tests.battery.house import HURRIED, House, Report, house
 from tests.battery.money import Presented
 from tests.battery.peers import HONEST
 from tests.conftest import PAY_TO
-from tests.wire.conftest import eventually
+from tests.waiting import eventually
 from x402jobs.devkit.facilitator_server import Script as Fault
 from x402jobs.domain.payment import Authorization
 

@@ -18,7 +18,7 @@ from tests.battery import callers
 from tests.battery.callers import PATH
 from tests.battery.house import House, Report, house
 from tests.battery.money import Presented
-from tests.wire.conftest import eventually
+from tests.waiting import eventually
 
 WAYS_BACK = (
     "the payment again",

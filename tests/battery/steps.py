@@ -9,7 +9,7 @@ from threading import Thread
 
 from tests.battery.house import HURRIED, House, Report, house
 from tests.battery.money import Presented
-from tests.wire.conftest import eventually
+from tests.waiting import eventually
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from threading import Semaphore
 from tests.battery.callers import PATH, Heard
 from tests.battery.house import HURRIED, House, Report, house
 from tests.battery.money import Presented
-from tests.wire.conftest import eventually
+from tests.waiting import eventually
 
 
 @contextmanager

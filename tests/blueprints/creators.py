@@ -9,7 +9,7 @@ import jwt
 from werkzeug.test import TestResponse
 
 from tests.conftest import Shop
-from x402jobs.embedded import local_tokens
+from x402jobs.stores import local_tokens
 
 SONNET = {
     "name": "Sonnet",

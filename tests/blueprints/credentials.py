@@ -8,7 +8,7 @@ from werkzeug.test import TestResponse
 
 from tests.conftest import Shop
 from x402jobs.domain.caller import Method
-from x402jobs.embedded import catalogue, internal_keys
+from x402jobs.stores import catalogue, internal_keys
 
 HERE = {"Sec-Fetch-Site": "same-origin"}
 """What a browser says of a page that asks its own origin."""

@@ -11,7 +11,7 @@ from tests.blueprints.conftest import refused
 from tests.blueprints.creators import ada, bad_credentials, bob, faulty, newcomer
 from tests.conftest import RAIN, Shop, events, text_of
 from x402jobs.domain.errors import AnswerExpired, InProgress, SettlementUnknown
-from x402jobs.embedded import key_ring
+from x402jobs.stores import key_ring
 
 WORDS = "Rain taps the window. \U0001f327 Nobody is home."
 BROKEN = {"text": WORDS, "errorEvent": "overloaded_error", "afterDeltas": 2}

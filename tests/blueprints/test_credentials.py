@@ -19,7 +19,7 @@ from tests.blueprints.credentials import (
 from tests.conftest import Shop
 from x402jobs.domain.caller import Method
 from x402jobs.domain.errors import Unauthenticated
-from x402jobs.embedded import catalogue, internal_keys
+from x402jobs.stores import catalogue, internal_keys
 
 EVERY = "/api/tiles"
 """A door that takes all four kinds."""

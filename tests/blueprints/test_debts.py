@@ -10,7 +10,7 @@ from tests.blueprints.creators import ada, haiku_id
 from tests.conftest import CREATOR_KEY, RAIN, Shop, events, text_of
 from x402jobs.domain.secret import Secret
 from x402jobs.domain.template_draft import TemplateDraft
-from x402jobs.embedded import catalogue
+from x402jobs.stores import catalogue
 
 BROKEN = {"text": "Rain taps the window.", "errorEvent": "overloaded_error", "afterDeltas": 1}
 WORDS = {"text": "Rain taps the window, this time whole."}

@@ -8,7 +8,7 @@ import pytest
 
 from tests.blueprints.creators import Creator, ada, bob, faulty, newcomer
 from tests.conftest import Shop
-from x402jobs.embedded import local_tokens
+from x402jobs.stores import local_tokens
 
 DOOR = "/user/profile"
 

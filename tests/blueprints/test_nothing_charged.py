@@ -36,7 +36,7 @@ from x402jobs.domain.errors import (
 from x402jobs.domain.money import MICRO
 from x402jobs.domain.payment import Authorization
 from x402jobs.domain.secret import Secret
-from x402jobs.embedded import catalogue
+from x402jobs.stores import catalogue
 
 SOMEBODY = "0x" + "0b" * 20
 

@@ -9,9 +9,9 @@ from tests.blueprints.conftest import WatchedFacilitator, refused
 from tests.conftest import CREATOR_KEY, PAY_TO, RAIN, Shop, events, text_of
 from tests.origin import VECTOR, VECTOR_KEY
 from x402jobs.domain.secret import Secret
-from x402jobs.embedded import catalogue, rotation, secret_box
 from x402jobs.services.integrations import claude_key_place
 from x402jobs.settings import Settings
+from x402jobs.stores import catalogue, rotation, secret_box
 
 PROMPT = "You are the origin's poet. Topic: {topic}{/topic}."
 SECRETS = (origin.SECRET, VECTOR, VECTOR_KEY, PROMPT, CREATOR_KEY)

@@ -16,7 +16,7 @@ from x402jobs.domain.coords import Coords
 from x402jobs.domain.secret import Secret
 from x402jobs.domain.task import DEFAULT_MODEL
 from x402jobs.domain.tile import Tile, Visibility
-from x402jobs.embedded import catalogue
+from x402jobs.stores import catalogue
 
 DOOR = "/api/stream/execute-task"
 WORDS = "The gutters are clean."

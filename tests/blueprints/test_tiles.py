@@ -18,7 +18,7 @@ from tests.conftest import Shop, events
 from x402jobs.blueprints.schemas import TileChangeSchema, TileSchema
 from x402jobs.domain.caller import Method
 from x402jobs.domain.coords import Coords
-from x402jobs.embedded import local_tokens
+from x402jobs.stores import local_tokens
 
 DOOR, TASK = "/api/tiles", "/api/stream/execute-task"
 RICH = {

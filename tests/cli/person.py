@@ -8,7 +8,7 @@ from typing import Any
 import requests
 
 from tests.cli.conftest import X402JOBS, Command, on_a_terminal
-from x402jobs import embedded
+from x402jobs import stores
 from x402jobs.devkit.demo import Demo
 
 
@@ -22,8 +22,8 @@ class Person:
 
     def __post_init__(self) -> None:
         self.name = f"u{uuid.uuid4().hex[:12]}"
-        self.id = embedded.catalogue(self.shop.settings).add_user(self.name)
-        self.token = embedded.local_tokens(self.shop.settings).issue(self.id)
+        self.id = stores.catalogue(self.shop.settings).add_user(self.name)
+        self.token = stores.local_tokens(self.shop.settings).issue(self.id)
         if self.has_key:
             self.knock("/integrations/claude/config", "PUT", {"apiKey": f"sk-of-{self.name}"})
 

@@ -409,7 +409,7 @@ def test_the_payout_address_is_stored_shown_and_removed(ada: Command) -> None:
 
 
 def test_a_username_is_chosen_once(ada: Command, x402jobs: Command, shop: Demo) -> None:
-    from x402jobs.embedded import local_tokens
+    from x402jobs.stores import local_tokens
 
     nameless = local_tokens(shop.settings).issue("7b1c8d9e-0000-4000-8000-000000000001")
 

@@ -18,7 +18,7 @@ import pytest
 import requests
 
 from tests.cli.conftest import X402JOBS, Command, environment, on_a_terminal
-from tests.wire.conftest import eventually
+from tests.waiting import eventually
 from x402jobs.devkit.claude_server import ClaudeServer
 from x402jobs.devkit.demo import Demo
 

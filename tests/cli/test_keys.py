@@ -21,10 +21,10 @@ from tests.contract.conftest import HAIKU, SqliteWorker
 from x402jobs.adapters.key_ring import SETTLING_SECONDS, KeyRing, KeyRingFile
 from x402jobs.adapters.secret_box import RingSecretBox
 from x402jobs.domain.errors import Unauthenticated
-from x402jobs.embedded import internal_keys
 from x402jobs.services.integrations import claude_key_place
 from x402jobs.services.templates import prompt_place
 from x402jobs.settings import Settings
+from x402jobs.stores import internal_keys
 
 ORIGIN = {"INTEGRATION_ENCRYPTION_SECRET": origin.SECRET}
 KEY, PROMPT, PLAIN = "sk-ant-planted-key", "Planted prompt.", "The origin's planted prompt."

@@ -2,29 +2,34 @@
 
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 import pytest
 
-from x402jobs.adapters.sqlite import (
-    SqliteCatalogue,
-    SqliteIdentities,
-    SqliteKeys,
-    SqliteLedger,
-    SqliteSealed,
-    SqliteTiles,
-    embedded_store,
-)
+from tests.supabase.rig import Rig
+from x402jobs.adapters.sqlite import embedded_store
+from x402jobs.adapters.supabase import supabase_store
 from x402jobs.domain.execution import Execution, Kind, State
 from x402jobs.domain.listing import StoredTemplate
 from x402jobs.domain.networks import DEVELOPMENT
-from x402jobs.ports import Catalogue, Identities, Keys, Ledger, SealedValues, Tiles
+from x402jobs.domain.secret import Secret
+from x402jobs.ports import (
+    Catalogue,
+    Closable,
+    Identities,
+    Keys,
+    Ledger,
+    LedgerAudit,
+    SealedValues,
+    Tiles,
+)
 
 CLAIM_KEY = "eip3009:eip155:31337:0xd0:0xada:0x01"
 HAIKU = StoredTemplate(
-    id="t1",
+    id="00000000-0000-4000-8000-000000000001",
     version=1,
     owner_id="",
     username="ada",
@@ -46,7 +51,9 @@ HAIKU = StoredTemplate(
 class Worker(Protocol):
     """One worker's own connection to the store."""
 
+    audit: LedgerAudit
     catalogue: Catalogue
+    database: Closable
     identities: Identities
     keys: Keys
     ledger: Ledger
@@ -57,7 +64,7 @@ class Worker(Protocol):
 class Store(Worker, Protocol):
     """A store under test, and what its contract needs to see behind the ports' backs.
 
-    `ada` has published HAIKU. A second adapter is added by one more factory in STORES.
+    `ada` has published HAIKU.
     """
 
     ada: str
@@ -79,28 +86,16 @@ class Store(Worker, Protocol):
         ...
 
 
-@dataclass
-class SqliteWorker:
-    data: Path
+class SqliteStore:
+    """The embedded store of a data directory."""
 
-    def __post_init__(self) -> None:
-        self.database = embedded_store(self.data)
-        self.catalogue = SqliteCatalogue(self.database)
-        self.identities = SqliteIdentities(self.database)
-        self.keys = SqliteKeys(self.database)
-        self.ledger = SqliteLedger(self.database)
-        self.sealed = SqliteSealed(self.database)
-        self.tiles = SqliteTiles(self.database)
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self._workers: list[Worker] = []
+        self._open(self)
 
-
-class SqliteStore(SqliteWorker):
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._workers: list[SqliteWorker] = [self]
-
-    def worker(self) -> SqliteWorker:
-        self._workers.append(SqliteWorker(self.data))
-        return self._workers[-1]
+    def worker(self) -> Worker:
+        return self._open(SimpleNamespace())
 
     def column(self, execution: Execution, name: str) -> Any:
         sql = f'SELECT "{name}" FROM x402_executions WHERE id = ?'
@@ -117,6 +112,11 @@ class SqliteStore(SqliteWorker):
         for worker in self._workers:
             worker.database.close()
 
+    def _open(self, worker: Any) -> Any:
+        vars(worker).update(vars(embedded_store(self.data)))
+        self._workers.append(worker)
+        return worker
+
     def _ask(self, sql: str, *values: object) -> list[Any]:
         connection = sqlite3.connect(self.data / "x402jobs.sqlite3")
         try:
@@ -126,12 +126,54 @@ class SqliteStore(SqliteWorker):
             connection.close()
 
 
-STORES = {"sqlite": lambda tmp_path: SqliteStore(tmp_path / "data")}
+class SupabaseStore:
+    """A Supabase project's store; every row of it is forgotten first."""
+
+    def __init__(self, rig: Rig) -> None:
+        self._rig = rig
+        self._workers: list[Worker] = []
+        rig.empty()
+        self._open(self)
+
+    def worker(self) -> Worker:
+        return self._open(SimpleNamespace())
+
+    def column(self, execution: Execution, name: str) -> Any:
+        sql = f"select {name} from x402_executions where id = %s"
+        return self._rig.sql(sql, execution.id)[0][name]
+
+    def now(self) -> float:
+        return float(self._rig.sql("select x402_now() as now")[0]["now"])
+
+    def unseen(self, worker: str, seconds: float) -> None:
+        self._rig.sql(
+            """insert into x402_workers values (%s, %s)
+            on conflict (id) do update set seen_at = excluded.seen_at""",
+            worker,
+            self.now() - seconds,
+        )
+
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.database.close()
+
+    def _open(self, worker: Any) -> Any:
+        store = supabase_store(self._rig.url, Secret(self._rig.secret_key))
+        vars(worker).update(vars(store))
+        self._workers.append(worker)
+        return worker
+
+
+STORES = ("sqlite", "supabase")
 
 
 @pytest.fixture(params=STORES)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    store = STORES[request.param](tmp_path)
+    store: Any
+    if request.param == "sqlite":
+        store = SqliteStore(tmp_path / "data")
+    else:
+        store = SupabaseStore(request.getfixturevalue("rig"))
     store.ada = store.catalogue.add_user("ada")
     store.catalogue.add_template(replace(HAIKU, owner_id=store.ada))
     yield store

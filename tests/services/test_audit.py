@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.conftest import RAIN, Shop, events
-from x402jobs import embedded, wiring
-from x402jobs.adapters.sqlite import SqliteLedger, embedded_store
+from x402jobs import stores, wiring
+from x402jobs.adapters.sqlite import SqliteLedger, embedded_database
 from x402jobs.cli import main
 from x402jobs.domain.errors import Conflict, InvalidRequest, NotFound
 from x402jobs.domain.execution import Execution, State
@@ -21,7 +21,7 @@ PAID_OUT, ANOTHER = "0x" + "cd" * 32, "0x" + "ef" * 32
 
 @pytest.fixture
 def audit(shop: Shop) -> Audit:
-    return embedded.audit(shop.settings)
+    return stores.audit(shop.settings)
 
 
 def owed(shop: Shop) -> tuple[dict[str, str], str]:
@@ -129,7 +129,7 @@ class OvertakenLedger(SqliteLedger):
     """Somebody else is a moment faster, between this one's look and its swap."""
 
     def __init__(self, shop: Shop, transaction: str | None) -> None:
-        super().__init__(embedded_store(shop.settings.data))
+        super().__init__(embedded_database(shop.settings.data))
         self._transaction = transaction
 
     def swap(self, before: Execution, after: Execution, **kept: Any) -> None:

@@ -7,7 +7,7 @@ from itertools import combinations
 import pytest
 
 from tests.fakes import FakeCatalogue, FakeClock, FakeLimits, FakeTokens, PlainBox
-from x402jobs.adapters.sqlite import SqliteIdentities, embedded_store
+from x402jobs.adapters.sqlite import SqliteIdentities, embedded_database
 from x402jobs.domain.caller import Caller, Method
 from x402jobs.domain.credentials import Credentials
 from x402jobs.domain.errors import (
@@ -77,7 +77,7 @@ class House:
 
 @pytest.fixture
 def database(tmp_path):
-    database = embedded_store(tmp_path / "data")
+    database = embedded_database(tmp_path / "data")
     yield database
     database.close()
 

@@ -6,7 +6,7 @@ from contextlib import closing
 import pytest
 
 from tests.fakes import PlainBox
-from x402jobs.adapters.sqlite import SqliteKeys, embedded_store
+from x402jobs.adapters.sqlite import SqliteKeys, embedded_database
 from x402jobs.domain.errors import InvalidRequest, TemplateUnavailable
 from x402jobs.domain.listing import ClaudeConfig, Listing
 from x402jobs.domain.networks import DEVELOPMENT
@@ -22,7 +22,7 @@ ADDRESS = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
 
 @pytest.fixture
 def keys(tmp_path):
-    database = embedded_store(tmp_path)
+    database = embedded_database(tmp_path)
     yield SqliteKeys(database)
     database.close()
 

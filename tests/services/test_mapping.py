@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from tests.fakes import NOW, FakeClock
-from x402jobs.adapters.sqlite import SqliteCatalogue, SqliteTiles, embedded_store
+from x402jobs.adapters.sqlite import SqliteCatalogue, SqliteTiles, embedded_database
 from x402jobs.domain.coords import Coords
 from x402jobs.domain.errors import (
     BelowIsPublic,
@@ -26,7 +26,7 @@ ROOT = Coords("u")
 
 @pytest.fixture
 def database(tmp_path):
-    database = embedded_store(tmp_path)
+    database = embedded_database(tmp_path)
     yield database
     database.close()
 

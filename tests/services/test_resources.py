@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tests.fakes import NOW, FakeClock, PlainBox
-from x402jobs.adapters.sqlite import SqliteCatalogue, embedded_store
+from x402jobs.adapters.sqlite import SqliteCatalogue, embedded_database
 from x402jobs.domain.errors import InvalidRequest, NotFound, SlugTaken
 from x402jobs.domain.networks import DEVELOPMENT, NETWORKS, Networks
 from x402jobs.domain.template_draft import TemplateDraft
@@ -19,7 +19,7 @@ DRAFT = TemplateDraft(name="Haiku", price=10_000, system_prompt="Write.")
 
 @pytest.fixture
 def shelf(tmp_path):
-    database = embedded_store(tmp_path)
+    database = embedded_database(tmp_path)
     yield SqliteCatalogue(database)
     database.close()
 

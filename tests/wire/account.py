@@ -10,12 +10,13 @@ from typing import Any
 from urllib.parse import urlencode
 
 from tests.conftest import CREATOR_KEY
-from tests.wire.conftest import ROOT, Server, free_port, serving
+from tests.waiting import free_port
+from tests.wire.conftest import ROOT, Server, serving
 from tests.wire.test_nginx import nginx
 from x402jobs.domain.coords import Coords
 from x402jobs.domain.secret import Secret
 from x402jobs.domain.tile import Tile
-from x402jobs.embedded import catalogue, internal_keys
+from x402jobs.stores import catalogue, internal_keys
 
 DOOR = "/api/stream/execute-task"
 SEED_3 = Path(__file__).with_name("seed_3")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.tools import need
-from tests.wire.conftest import eventually, free_port
+from tests.waiting import eventually, free_port
 
 TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 CONFIGURATION = """

@@ -9,40 +9,30 @@ import ssl
 import struct
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import httpx
 import pytest
 
 from tests.conftest import CREATOR_KEY, PAY_TO, PRICE, RAIN, SYSTEM_PROMPT, decoded
+from tests.waiting import eventually, free_port
 from x402jobs.devkit.claude_server import Call, ClaudeServer
 from x402jobs.devkit.development_ledger import DevelopmentLedger, Transfer
 from x402jobs.devkit.wallet import Wallet, sign
 from x402jobs.domain.secret import Secret
 from x402jobs.domain.template_draft import TemplateDraft
-from x402jobs.embedded import catalogue, local_tokens
 from x402jobs.services import Services
 from x402jobs.settings import Settings
+from x402jobs.stores import catalogue, local_tokens
 from x402jobs.wiring import build_services, development_ledger
 
 ROOT = Path(__file__).resolve().parents[2]
 HEARTBEAT_SECONDS = 0.5
 START_SECONDS = 30
-
-Found = TypeVar("Found")
-
-
-def eventually(look: Callable[[], Found], seconds: float = 5) -> Found:
-    """What `look` finds, as soon as it is something; what it found last, when time is up."""
-    until = time.monotonic() + seconds
-    while not (found := look()) and time.monotonic() < until:
-        time.sleep(0.01)
-    return found
 
 
 @dataclass(frozen=True)
@@ -373,13 +363,6 @@ def _process(app: str, log: Path, environment: Mapping[str, str]) -> Iterator[in
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _any_certificate() -> ssl.SSLContext:

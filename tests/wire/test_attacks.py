@@ -28,6 +28,7 @@ from tests.battery.money import ledgers
 from tests.battery.peers import BatteryFacilitator
 from tests.blueprints.conftest import SEPOLIA, as_v1
 from tests.conftest import CREATOR_KEY, PAY_TO, PRICE, decoded, encoded
+from tests.waiting import eventually
 from tests.wire.attacker import (
     BOB,
     BOBS,
@@ -67,13 +68,13 @@ from tests.wire.attacker import (
     v2,
 )
 from tests.wire.caching_nginx import Cache, caching
-from tests.wire.conftest import Answer, Connection, Server, eventually, serving
+from tests.wire.conftest import Answer, Connection, Server, serving
 from x402jobs.devkit.facilitator_server import Script as Fault
 from x402jobs.devkit.wallet import Wallet
 from x402jobs.domain.networks import DEVELOPMENT
 from x402jobs.domain.secret import Secret
 from x402jobs.domain.template_draft import TemplateDraft
-from x402jobs.embedded import audit, catalogue
+from x402jobs.stores import audit, catalogue
 
 pytestmark = pytest.mark.wire
 

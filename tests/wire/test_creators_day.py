@@ -15,8 +15,8 @@ from tests.cli.serving import served
 from tests.conftest import decoded
 from x402jobs.devkit.claude_server import ClaudeServer
 from x402jobs.devkit.wallet import Wallet, paying_session, sign
-from x402jobs.embedded import local_tokens
 from x402jobs.settings import Settings
+from x402jobs.stores import local_tokens
 from x402jobs.wiring import development_ledger
 
 pytestmark = pytest.mark.wire

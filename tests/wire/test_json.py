@@ -6,7 +6,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.conftest import PRICE, RAIN, decoded, events, text_of
-from tests.wire.conftest import Connection, Server, eventually
+from tests.waiting import eventually
+from tests.wire.conftest import Connection, Server
 
 pytestmark = pytest.mark.wire
 

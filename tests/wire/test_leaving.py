@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import PRICE, RAIN, events, text_of
-from tests.wire.conftest import Connection, Server, eventually, serving
+from tests.waiting import eventually
+from tests.wire.conftest import Connection, Server, serving
 
 pytestmark = pytest.mark.wire
 

@@ -20,7 +20,8 @@ from cryptography.x509.oid import NameOID
 
 from tests.conftest import RAIN, events, text_of
 from tests.tools import need
-from tests.wire.conftest import ROOT, Answer, Connection, Server, eventually, free_port, serving
+from tests.waiting import eventually, free_port
+from tests.wire.conftest import ROOT, Answer, Connection, Server, serving
 from x402jobs.blueprints import calls, replies
 from x402jobs.blueprints.line import WRITE_SECONDS
 from x402jobs.devkit.wallet import Wallet

@@ -16,7 +16,8 @@ import pytest
 import requests
 
 from tests.conftest import PRICE, RAIN
-from tests.wire.conftest import ROOT, Connection, Server, eventually
+from tests.waiting import eventually
+from tests.wire.conftest import ROOT, Connection, Server
 
 pytestmark = pytest.mark.wire
 

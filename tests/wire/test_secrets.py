@@ -16,11 +16,12 @@ from urllib.parse import quote, quote_plus
 import pytest
 
 from tests.conftest import decoded, encoded, events, text_of
-from tests.wire.conftest import Answer, Server, eventually, serving
+from tests.waiting import eventually
+from tests.wire.conftest import Answer, Server, serving
 from tests.wire.leaks import leaked
 from x402jobs.app import create_app
 from x402jobs.domain.secret import Secret
-from x402jobs.embedded import internal_keys
+from x402jobs.stores import internal_keys
 
 pytestmark = pytest.mark.wire
 

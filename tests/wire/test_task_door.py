@@ -18,8 +18,9 @@ from tests.conftest import events
 from tests.readers import READERS, Reader
 from tests.test_readme import README
 from tests.tools import need
+from tests.waiting import eventually
 from tests.wire.account import DOOR, Account, behind_nginx, documented, printed, prompts, text_of
-from tests.wire.conftest import HEARTBEAT_SECONDS, Server, eventually
+from tests.wire.conftest import HEARTBEAT_SECONDS, Server
 from tests.wire.test_leaving import released_after
 from x402jobs.devkit.wallet import Wallet
 

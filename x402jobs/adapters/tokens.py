@@ -8,6 +8,7 @@ import jwt
 
 from x402jobs.adapters.private_file import private_file
 from x402jobs.domain.errors import Unauthenticated
+from x402jobs.domain.secret import Secret
 from x402jobs.ports import Clock
 
 ISSUER = "urn:x402jobs:local"
@@ -56,3 +57,15 @@ class LocalTokens:
 
     def _secret(self) -> str:
         return private_file(self._path, secrets.token_hex(32)).strip()
+
+
+class SupabaseTokens:
+    """Reads a Supabase project's access tokens (ports.TokenVerifier)."""
+
+    def __init__(self, url: str, secret: Secret | None, clock: Clock) -> None:
+        self._url = url
+        self._secret = secret
+        self._clock = clock
+
+    def user_id(self, token: str) -> str:
+        raise Unauthenticated()

@@ -35,9 +35,9 @@ def user() -> None:
 @data_option
 def add(name: str, data: Path) -> None:
     """Add a user; one who is there already stays as they are."""
-    from x402jobs import embedded
+    from x402jobs import stores
 
-    catalogue = embedded.catalogue(Settings(data=data))
+    catalogue = stores.catalogue(Settings(data=data))
     known = catalogue.user_id(name)
     user_id = catalogue.add_user(name)
     click.echo(f"{name} {'was there already' if known else 'has been added'}: {user_id}")
@@ -58,11 +58,11 @@ def token(context: click.Context, name: str, data: Path) -> None:
 
 def issue(name: str, data: Path) -> str | None:
     """A bearer token of the embedded store's own issuer; None when it does not know the user."""
-    from x402jobs import embedded
+    from x402jobs import stores
 
     settings = Settings(data=data)
-    user_id = embedded.catalogue(settings).user_id(name)
-    return None if user_id is None else embedded.local_tokens(settings).issue(user_id)
+    user_id = stores.catalogue(settings).user_id(name)
+    return None if user_id is None else stores.local_tokens(settings).issue(user_id)
 
 
 @click.command()

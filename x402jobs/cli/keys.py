@@ -57,9 +57,9 @@ def keys() -> None:
 @data_option
 def status(data: Path) -> None:
     """Show which value is sealed with which key. Opens each, changes none."""
-    from x402jobs import embedded
+    from x402jobs import stores
 
-    _show(embedded.rotation(settings_at(data)).standing())
+    _show(stores.rotation(settings_at(data)).standing())
 
 
 @keys.command()
@@ -83,7 +83,7 @@ def rotate(context: click.Context, batch: int, data: Path) -> None:
       0  everything is under the primary key, and opens
       1  some values do not open, or are still under another key
     """
-    from x402jobs import embedded
+    from x402jobs import stores
 
     terminal = sys.stdout.isatty()
 
@@ -91,7 +91,7 @@ def rotate(context: click.Context, batch: int, data: Path) -> None:
         if terminal:
             click.echo(f"\r{seen} values seen, {resealed} sealed anew", nl=False)
 
-    resealed, standing = embedded.rotation(settings_at(data)).rotate(batch, tell)
+    resealed, standing = stores.rotation(settings_at(data)).rotate(batch, tell)
     if terminal:
         click.echo()
     _show(standing, resealed=resealed)
@@ -113,19 +113,19 @@ def add(context: click.Context, key_id: str | None, data: Path) -> None:
     The ring is the file `keys` in the data directory, and a running server follows it. Where
     X402JOBS_KEYS is set this changes nothing, and prints an entry for it on standard output.
     """
-    from x402jobs import embedded
+    from x402jobs import stores
 
     settings = settings_at(data)
     try:
         if settings.keys:
-            click.echo(embedded.key_ring(settings).latest().fresh_entry(key_id))
+            click.echo(stores.key_ring(settings).latest().fresh_entry(key_id))
             complain(
                 "X402JOBS_KEYS is set, so nothing was changed. Add the entry above to it: last, "
                 "and restart every server; then first, and restart them again; then run "
                 "x402jobs keys rotate."
             )
             context.exit(1)
-        added = embedded.key_ring_file(settings).add(key_id)
+        added = stores.key_ring_file(settings).add(key_id)
     except ValueError as error:
         complain(f"{error}.")
         context.exit(1)
@@ -141,14 +141,14 @@ def remove(context: click.Context, key_ids: tuple[str, ...], data: Path) -> None
 
     Old backups of the store still need them: keep the ring of each, in another place.
     """
-    from x402jobs import embedded
+    from x402jobs import stores
 
     settings = settings_at(data)
     if settings.keys:
         complain("X402JOBS_KEYS is set, so the ring is yours to change. Nothing was changed.")
         context.exit(1)
-    ring = embedded.key_ring_file(settings)
-    standing = embedded.rotation(settings).standing()
+    ring = stores.key_ring_file(settings)
+    standing = stores.rotation(settings).standing()
     for key_id in key_ids:
         if users := standing.users_of(key_id):
             where = ", ".join(f"{count} in {name}" for name, count in users.items())
@@ -192,14 +192,14 @@ def internal(
     keeps the life it was given. The service sends it as x-api-key, and may name the user's id in
     x-user-id.
     """
-    from x402jobs import embedded
+    from x402jobs import stores
 
     settings = settings_at(data)
-    user_id = embedded.catalogue(settings).user_id(user)
+    user_id = stores.catalogue(settings).user_id(user)
     if user_id is None:
         complain(f"there is no user {user} in {data}. To add one: x402jobs user add {user}")
         context.exit(1)
-    internal_keys = embedded.internal_keys(settings)
+    internal_keys = stores.internal_keys(settings)
     make = internal_keys.rotate if anew else internal_keys.get_or_create
     key, text = make(user_id, purpose, ttl)
     click.echo(text.reveal())

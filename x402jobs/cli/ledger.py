@@ -96,11 +96,9 @@ def list_entries(
     state: str | None, template: tuple[str, str] | None, limit: int, data: Path
 ) -> None:
     """List executions, newest first."""
-    from x402jobs import embedded
+    from x402jobs import stores
 
-    page = embedded.audit(settings_at(data)).entries(
-        limit, State(state) if state else None, template
-    )
+    page = stores.audit(settings_at(data)).entries(limit, State(state) if state else None, template)
     said = [_document(entry) for entry in page.items]
     if not sys.stdout.isatty():
         click.echo(json.dumps({"executions": said, "total": page.total}))
@@ -133,9 +131,9 @@ def list_entries(
 @data_option
 def show(execution_id: str, data: Path) -> None:
     """Show one execution: everything but what is sealed."""
-    from x402jobs import embedded
+    from x402jobs import stores
 
-    _show(embedded.audit(settings_at(data)).entry(execution_id))
+    _show(stores.audit(settings_at(data)).entry(execution_id))
 
 
 @ledger.command()
@@ -156,9 +154,9 @@ def refund(execution_id: str, transaction: str, yes: bool, data: Path) -> None:
     This moves no money and asks no chain: pay first, from your own wallet, then come here. It
     cannot be undone. Said again with the same transaction it changes nothing.
     """
-    from x402jobs import embedded
+    from x402jobs import stores
 
-    audit = embedded.audit(settings_at(data))
+    audit = stores.audit(settings_at(data))
     row = audit.entry(execution_id).execution
     if row.state is State.REFUND_DUE and not yes:
         _agree(f"{as_usdc(row.amount)} USDC to {row.payer} on {row.network} in {transaction}?")

@@ -11,7 +11,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Self
 
-from x402jobs import embedded, server, wiring
+from x402jobs import server, stores, wiring
 from x402jobs.devkit.claude_server import ClaudeServer
 from x402jobs.devkit.wallet import Wallet
 from x402jobs.domain.coords import Coords
@@ -125,7 +125,7 @@ class Demo:
     @property
     def creator_token(self) -> str:
         """A fresh bearer token that speaks for the creator."""
-        return embedded.local_tokens(self.settings).issue(self.creator_id)
+        return stores.local_tokens(self.settings).issue(self.creator_id)
 
     @property
     def log(self) -> Path:
@@ -148,7 +148,7 @@ class Demo:
         """The creator, what they have connected, their template and their task."""
         self.wallet = Wallet.open(self.data / "wallet.key")
         self.creator_wallet = Wallet.open(self.data / f"{CREATOR}.key")
-        self.creator_id = embedded.catalogue(self.settings).add_user(CREATOR)
+        self.creator_id = stores.catalogue(self.settings).add_user(CREATOR)
         with closing(wiring.build_services(self.settings)) as services:
             services.integrations.save_claude_config(
                 self.creator_id, self._claude_key or Secret("sk-stand-in")

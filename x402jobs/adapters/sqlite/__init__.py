@@ -11,6 +11,7 @@ from x402jobs.adapters.sqlite.keys import SqliteKeys
 from x402jobs.adapters.sqlite.ledger import SqliteLedger
 from x402jobs.adapters.sqlite.sealed import SqliteSealed
 from x402jobs.adapters.sqlite.tiles import SqliteTiles
+from x402jobs.ports import Store
 
 __all__ = [
     "Database",
@@ -21,6 +22,7 @@ __all__ = [
     "SqliteLedger",
     "SqliteSealed",
     "SqliteTiles",
+    "embedded_database",
     "embedded_store",
 ]
 
@@ -28,8 +30,23 @@ UPGRADES = (2, 3)
 """Each leads from the version before it; schema.sql is always the newest."""
 
 
-def embedded_store(data: Path) -> Database:
+def embedded_store(data: Path) -> Store:
     """The store of this data directory; directory and file are made on first use."""
+    database = embedded_database(data)
+    return Store(
+        ledger=SqliteLedger(database),
+        audit=SqliteAudit(database),
+        catalogue=SqliteCatalogue(database),
+        keys=SqliteKeys(database),
+        sealed=SqliteSealed(database),
+        identities=SqliteIdentities(database),
+        tiles=SqliteTiles(database),
+        database=database,
+    )
+
+
+def embedded_database(data: Path) -> Database:
+    """Its one file."""
     here = resources.files(__package__)
     upgrades = [here.joinpath(f"upgrades/{number}.sql").read_text() for number in UPGRADES]
     return Database(data / "x402jobs.sqlite3", here.joinpath("schema.sql").read_text(), upgrades)

@@ -1,4 +1,4 @@
-"""What a data directory holds, for commands that need no more: quick to import.
+"""Which store there is, for commands that need no more: quick to import.
 
 `wiring` brings the vendors' packages, which take two seconds to load.
 """
@@ -7,16 +7,10 @@ from x402jobs.adapters.clock import SystemClock
 from x402jobs.adapters.key_ring import KeyRing, KeyRingFile
 from x402jobs.adapters.origin_cipher import OriginCipher
 from x402jobs.adapters.secret_box import RingSecretBox
-from x402jobs.adapters.sqlite import (
-    SqliteAudit,
-    SqliteCatalogue,
-    SqliteIdentities,
-    SqliteLedger,
-    SqliteSealed,
-    embedded_store,
-)
-from x402jobs.adapters.tokens import LocalTokens
-from x402jobs.ports import Transfers
+from x402jobs.adapters.sqlite import embedded_store
+from x402jobs.adapters.tokens import LocalTokens, SupabaseTokens
+from x402jobs.domain.secret import Secret
+from x402jobs.ports import Catalogue, Clock, Store, TokenVerifier, Transfers
 from x402jobs.services.audit import Audit
 from x402jobs.services.iam.internal_keys import InternalKeys, internal_key_place
 from x402jobs.services.iam.pepper import Pepper, pepper_place
@@ -26,6 +20,16 @@ from x402jobs.services.runs import answer_place
 from x402jobs.services.settlement import payment_place
 from x402jobs.services.templates import prompt_place
 from x402jobs.settings import Settings, SettingsError
+
+
+def store(settings: Settings) -> Store:
+    """The Supabase project's, or the embedded one where none is named. Asks nothing yet."""
+    if settings.is_embedded:
+        return embedded_store(settings.data)
+    # Half a second of imports, which nobody with the embedded store waits for.
+    from x402jobs.adapters.supabase import supabase_store
+
+    return supabase_store(settings.supabase_url, Secret(settings.supabase_secret_key))
 
 
 def secret_box(settings: Settings) -> RingSecretBox:
@@ -54,9 +58,9 @@ def key_ring_file(settings: Settings) -> KeyRingFile:
 
 
 def rotation(settings: Settings) -> Rotation:
-    """All that is sealed in the embedded store, and the ring to put it under."""
+    """All that is sealed in the store, and the ring to put it under."""
     return Rotation(
-        SqliteSealed(embedded_store(settings.data)),
+        store(settings).sealed,
         secret_box(settings),
         (
             claude_key_place,
@@ -70,11 +74,11 @@ def rotation(settings: Settings) -> Rotation:
 
 
 def audit(settings: Settings, play_money: Transfers | None = None) -> Audit:
-    """The ledger of the embedded store; wiring knows its play money."""
-    database = embedded_store(settings.data)
+    """The store's ledger; wiring knows its play money."""
+    books = store(settings)
     return Audit(
-        SqliteAudit(database),
-        SqliteLedger(database),
+        books.audit,
+        books.ledger,
         SystemClock(),
         opening_seconds=settings.first_content_seconds,
         run_seconds=settings.total_seconds,
@@ -87,13 +91,21 @@ def local_tokens(settings: Settings) -> LocalTokens:
     return LocalTokens(settings.data / "token-secret", SystemClock())
 
 
-def catalogue(settings: Settings) -> SqliteCatalogue:
-    """The embedded store's users and templates."""
-    return SqliteCatalogue(embedded_store(settings.data))
+def tokens(settings: Settings, clock: Clock) -> TokenVerifier:
+    """Whose bearer tokens count: the Supabase project's, or the embedded issuer's. Never both."""
+    if settings.is_embedded:
+        return local_tokens(settings)
+    secret = Secret(settings.supabase_jwt_secret) if settings.supabase_jwt_secret else None
+    return SupabaseTokens(settings.supabase_url, secret, clock)
+
+
+def catalogue(settings: Settings) -> Catalogue:
+    """The store's users and templates."""
+    return store(settings).catalogue
 
 
 def internal_keys(settings: Settings) -> InternalKeys:
-    """The embedded store's keys for trusted services."""
-    identities = SqliteIdentities(embedded_store(settings.data))
+    """The store's keys for trusted services."""
+    identities = store(settings).identities
     box = secret_box(settings)
     return InternalKeys(identities, Pepper(identities, box), box, SystemClock())
