@@ -6,8 +6,10 @@ from typing import Any
 # Nothing of ours is imported here: what imports ssl before the worker has patched it breaks TLS.
 bind = os.environ.get("X402JOBS_BIND") or "127.0.0.1:4020"
 
-# Embedded mode is one process on purpose: a second could not follow the first one's streams.
-workers = 1
+# The embedded store is one process's on purpose: SQLite waits in C, and everybody with it. Over a
+# Supabase project any number of workers and machines share the ledger; a live stream is followed in
+# its own worker alone, and elsewhere its payer hears 409 until it ends.
+workers = int(os.environ.get("WEB_CONCURRENCY") or 1) if os.environ.get("SUPABASE_URL") else 1
 worker_class = "x402jobs.worker.Worker"  # gevent
 worker_connections = 4000
 

@@ -141,3 +141,10 @@ def test_services_let_go_of_their_files_and_can_be_used_again(shop: Shop):
     shop.services.close()
 
     assert shop.client.post("/@ada/haiku").status_code == 402
+
+
+@pytest.mark.parametrize("path", ["/@ada%00/haiku", "/@ada/haiku%00", "/executions/%00", "/%00"])
+def test_a_path_with_a_nul_in_it_leads_nowhere(shop, path):
+    reply = shop.client.get(path, headers={"X-Resume-Token": "x"})
+
+    assert (reply.status_code, reply.json["code"]) == (404, "NOT_FOUND")

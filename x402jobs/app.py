@@ -1,6 +1,7 @@
 """The application: settings in, services built, doors hung."""
 
 from flask import Flask
+from werkzeug.routing import BaseConverter
 
 from x402jobs.blueprints import (
     cors,
@@ -22,6 +23,13 @@ from x402jobs.settings import Settings
 from x402jobs.wiring import build_services
 
 
+class Name(BaseConverter):
+    """Part of a path. No name has a NUL in it, and Postgres cannot even be asked for one."""
+
+    part_isolating = True
+    regex = r"[^/\x00]+"
+
+
 def create_app(settings: Settings | None = None, services: Services | None = None) -> Flask:
     """Build the application for these settings, by default the environment's.
 
@@ -32,6 +40,7 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     app = Flask("x402jobs", static_folder=None)
     # A doubled slash would be answered with a redirect to whatever Host the request named.
     app.url_map.merge_slashes = False
+    app.url_map.converters["default"] = Name
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask's own provider has it
     app.config["HEARTBEAT_SECONDS"] = settings.heartbeat_seconds
     app.config["JSON_SECONDS"] = json_reply.PATIENCE_SECONDS

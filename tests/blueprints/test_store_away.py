@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from tests.conftest import RAIN, Shop, events
+from tests.waiting import eventually
 from x402jobs.adapters.sqlite import SqliteLedger
 from x402jobs.blueprints.line import SocketLine
 from x402jobs.domain.errors import StoreUnavailable
 from x402jobs.domain.execution import State
+from x402jobs.services import caretaker
 from x402jobs.settings import Settings
 
 Away = Callable[..., None]
@@ -64,6 +66,30 @@ def test_without_a_store_nothing_is_claimed_and_nobody_is_asked(shop: Shop, away
 
     assert (states(shop), shop.claude.calls, shop.ledger.transfers()) == ([], [], [])
     away()
+    assert present(shop, payment) == (200, "done")
+
+
+@pytest.mark.parametrize("presented_before", [False, True])
+def test_a_claim_whose_answer_was_lost_is_given_back(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, presented_before: bool
+) -> None:
+    payment, claim = shop.payment(), SqliteLedger.claim
+    if presented_before:
+        shop.claude.script(*[{"status": 529}] * 3)
+        assert present(shop, payment) == (503, "OVERLOADED")
+
+    def claiming_in_vain(self: SqliteLedger, row: Any) -> Any:
+        claim(self, row)
+        raise StoreUnavailable()
+
+    monkeypatch.setattr(caretaker, "BEAT_SECONDS", 0.05)
+    with monkeypatch.context() as patch:
+        patch.setattr(SqliteLedger, "claim", claiming_in_vain)
+        assert present(shop, payment) == (503, "STORE_UNAVAILABLE")
+
+    assert [state for state, _ in states(shop)] == ["claimed"]
+    shop.services.caretaker.start(lambda: True, grace_seconds=60)
+    assert eventually(lambda: [state for state, _ in states(shop)] == ["released"])
     assert present(shop, payment) == (200, "done")
 
 

@@ -24,7 +24,10 @@ from x402jobs.version import VERSION
 )
 @data_option
 def serve(bind: str, data: Path) -> None:
-    """Serve the embedded store with gunicorn, configured by the environment (.env.example)."""
+    """Serve with gunicorn, configured by the environment (.env.example).
+
+    The store is the Supabase project of SUPABASE_URL, else the file in the data directory.
+    """
     from x402jobs import server
 
     if bind.startswith("unix:"):
@@ -35,13 +38,20 @@ def serve(bind: str, data: Path) -> None:
     settings = Settings.from_env(environment)
     command, checkout = server.command(), server.checkout()
     click.echo(
-        f"x402jobs {VERSION}: embedded store {data}, one worker, "
-        f"{_money(settings)}, {settings.public_url}",
+        f"x402jobs {VERSION}: {_store(settings, data)}, {_money(settings)}, {settings.public_url}",
         err=True,
     )
     sys.stderr.flush()
     os.chdir(checkout)
     os.execve(command[0], command, environment)
+
+
+def _store(settings: Settings, data: Path) -> str:
+    """Where everything rests, and how many of this machine's processes share it."""
+    if settings.is_embedded:
+        return f"embedded store {data}, one worker"
+    workers = os.environ.get("WEB_CONCURRENCY") or "1"
+    return f"Supabase {urlsplit(settings.supabase_url).netloc}, workers: {workers}"
 
 
 def _money(settings: Settings) -> str:

@@ -198,7 +198,7 @@ class Paygate:
         if fresh.kind is Kind.PAID:
             quote = self._pricing.quote(template, listing, networks)
             try:
-                return self._claim(fresh, quote, call.payment)
+                return self._claim(fresh, quote, call.payment, listing.earlier)
             except PaymentRequired:
                 self._look_again(listing, call)
                 raise
@@ -216,7 +216,9 @@ class Paygate:
             return None
         return debt if self._is_signed(payment) else None
 
-    def _claim(self, fresh: Execution, quote: Quote, payment: Payment | None) -> Admission:
+    def _claim(
+        self, fresh: Execution, quote: Quote, payment: Payment | None, earlier: Execution | None
+    ) -> Admission:
         """Match, recover the signer, claim: in this order, so that a forgery leaves no row."""
         if payment is None:
             raise PaymentRequired(ASK, quote)
@@ -229,16 +231,20 @@ class Paygate:
         if misfit is not None:
             raise PaymentRequired(misfit, quote)
         signed = payment.authorization
-        claimed = self._ledger.claim(
-            replace(
-                fresh,
-                claim_key=payment.claim_key,
-                payer=signed.payer,
-                network=asked.network.id,
-                amount=asked.amount,
-                valid_before=min(signed.valid_before, FOR_EVER),
-            )
+        claim = replace(
+            fresh,
+            claim_key=payment.claim_key,
+            payer=signed.payer,
+            network=asked.network.id,
+            amount=asked.amount,
+            valid_before=min(signed.valid_before, FOR_EVER),
         )
+        try:
+            claimed = self._ledger.claim(claim)
+        except StoreUnavailable:  # it may have been written all the same
+            taken_up = earlier and replace(claim, id=earlier.id, attempt=earlier.attempt + 1)
+            self._left.leave(taken_up or claim)
+            raise
         if claimed is None:
             raise InProgress()
         left = signed.valid_before - SETTLE_MARGIN_SECONDS - self._clock.now()
