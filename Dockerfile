@@ -19,6 +19,7 @@ COPY x402jobs/__init__.py x402jobs/version.py ./x402jobs/
 # Editable, because serving needs wsgi.py and gunicorn.conf.py beside the package.
 RUN python -m pip --python /opt/x402jobs/bin/python install --constraint constraints.txt --editable .
 COPY wsgi.py gunicorn.conf.py ./
+COPY migrations ./migrations
 COPY x402jobs ./x402jobs
 # The running user may not write beside the code, and should not compile it at every start.
 RUN /opt/x402jobs/bin/python -m compileall -q wsgi.py gunicorn.conf.py x402jobs

@@ -29,7 +29,7 @@ create table if not exists public.profiles (
     deleted_at timestamptz
 );
 alter table public.profiles add column if not exists deleted_at timestamptz;
-create index if not exists profiles_username_lower on public.profiles (lower(username));
+create index if not exists profiles_username_lower on public.profiles (lower(username collate "C"));
 
 create table if not exists public.x402_servers (
     id uuid primary key default gen_random_uuid(),
@@ -39,7 +39,7 @@ create table if not exists public.x402_servers (
     is_hosted boolean not null default false,
     created_at timestamptz not null default now()
 );
-create index if not exists x402_servers_hosted on public.x402_servers (registered_by, created_at) where is_hosted;
+create index if not exists x402_servers_owner on public.x402_servers (registered_by, created_at);
 
 create table if not exists public.x402_resources (
     id uuid primary key default gen_random_uuid(),
@@ -106,6 +106,7 @@ begin
             check (deleted_at is null or is_active is not true);
     end if;
 end $$;
+create index if not exists x402_resources_place on public.x402_resources (server_id, slug);
 -- Deleting a template frees its slug and keeps its row: sales point at it. A paused one keeps both.
 create unique index if not exists x402_resources_kept_slug on public.x402_resources (server_id, slug)
     where slug is not null and deleted_at is null;

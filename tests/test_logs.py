@@ -11,7 +11,10 @@ import structlog
 from x402jobs.logs import FIELDS, configure_logs
 
 CANARY = "sk-ant-canary"
-VENDORS = ["anthropic", "httpx", "httpx2", "httpcore", "httpcore2", "x402", "web3"]
+VENDORS = [
+    *("anthropic", "hpack", "httpcore", "httpcore2", "httpx", "httpx2", "postgrest", "psycopg"),
+    *("supabase", "web3", "x402"),
+]
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from tests.battery.__main__ import CAUGHT_BY, PARTS
 from tests.battery.liars import LIES
 from tests.battery.steps import EXPECTED
 from tests.simulator.mutants import MUTANTS
-from x402jobs.adapters.sqlite.ledger import UNSEEN_SECONDS
+from x402jobs.adapters.rows import UNSEEN_SECONDS
 from x402jobs.blueprints.json_reply import PATIENCE_SECONDS
 from x402jobs.blueprints.line import WRITE_SECONDS
 from x402jobs.domain.execution import MAX_RERUNS, State

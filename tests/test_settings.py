@@ -14,6 +14,9 @@ ROOT = Path(__file__).parent.parent
 
 WRONG = {
     "ENV": "staging",
+    "SUPABASE_URL": f"http://{CANARY}.example",
+    "SUPABASE_SECRET_KEY": f"sb_publishable_{CANARY}",
+    "SUPABASE_JWT_SECRET": CANARY,
     "PUBLIC_URL": f"ftp://{CANARY}",
     "FRONTEND_ORIGINS": f"https://app.example,http://{CANARY}.example",
     "TRUSTED_PROXIES": f"10.0.0.1,{CANARY}",
@@ -106,6 +109,75 @@ def test_settings_about_money_must_fit_together(environ, named):
     faults = refused(environ) if named else Settings.from_env(environ) and []
 
     assert [fault.split(":")[0] for fault in faults] == named
+
+
+PROJECT = {"SUPABASE_URL": "https://ref.supabase.co", "SUPABASE_SECRET_KEY": "sb_secret_abc"}
+RING = {"X402JOBS_KEYS": "k1:AAAA"}
+LEGACY = {"SUPABASE_JWT_SECRET": "s" * 32}
+
+
+@pytest.mark.parametrize(
+    ("environ", "named"),
+    [
+        (PROJECT, []),
+        (PROJECT | LEGACY, []),
+        (PROJECT | RING, []),
+        (PROJECT | {"SUPABASE_SECRET_KEY": "eyJ.service_role.x"}, []),
+        ({"SUPABASE_URL": PROJECT["SUPABASE_URL"]}, ["SUPABASE_SECRET_KEY"]),
+        ({"SUPABASE_SECRET_KEY": "sb_secret_abc"}, ["SUPABASE_URL"]),
+        (LEGACY, ["SUPABASE_JWT_SECRET"]),
+        (PRODUCTION | URL | BASE | NODE | PROJECT, ["X402JOBS_KEYS"]),
+        (PRODUCTION | URL | BASE | NODE | PROJECT | RING, []),
+        (PROJECT | {"SUPABASE_SECRET_KEY": f"sb_publishable_{CANARY}"}, ["SUPABASE_SECRET_KEY"]),
+        (PROJECT | {"SUPABASE_SECRET_KEY": f"{CANARY} "}, ["SUPABASE_SECRET_KEY"]),
+        (PROJECT | {"SUPABASE_SECRET_KEY": f"{CANARY}\n"}, ["SUPABASE_SECRET_KEY"]),
+        (PROJECT | {"SUPABASE_SECRET_KEY": f"ü{CANARY}"}, ["SUPABASE_SECRET_KEY"]),
+        (PROJECT | {"SUPABASE_JWT_SECRET": f"{CANARY}"[:31]}, ["SUPABASE_JWT_SECRET"]),
+        *(
+            (PROJECT | {"SUPABASE_URL": url}, ["SUPABASE_URL"])
+            for url in (
+                "ref.supabase.co",
+                "http://ref.supabase.co",
+                "http://127.0.0.1.supabase.co",
+                "ftp://ref.supabase.co",
+                "https://",
+                "https://ref.supabase.co/rest/v1",
+                "https://ref.supabase.co/?a=b",
+                "https://ref.supabase.co/#a",
+                "https://ref.supabase.co:99999",
+            )
+        ),
+    ],
+)
+def test_a_project_is_named_whole_and_where_its_key_is_safe(environ, named):
+    faults = refused(environ) if named else Settings.from_env(environ) and []
+
+    assert [fault.split(":")[0] for fault in faults] == named
+    assert CANARY not in "\n".join(faults)
+
+
+@pytest.mark.parametrize(
+    ("url", "read"),
+    [
+        ("https://ref.supabase.co", "https://ref.supabase.co"),
+        ("https://ref.supabase.co/", "https://ref.supabase.co"),
+        ("https://REF.Supabase.co:443", "https://ref.supabase.co"),
+        ("http://127.0.0.1:54321/", "http://127.0.0.1:54321"),
+        ("http://[::1]:54321", "http://[::1]:54321"),
+        ("https://auth.shop.example:8443", "https://auth.shop.example:8443"),
+    ],
+)
+def test_a_projects_url_is_read_as_its_tokens_name_it(url, read):
+    settings = Settings.from_env(PROJECT | {"SUPABASE_URL": url})
+
+    assert (settings.supabase_url, settings.is_embedded) == (read, False)
+    assert Settings().is_embedded
+
+
+def test_a_projects_secrets_do_not_show_themselves():
+    shown = repr(Settings.from_env(PROJECT | {"SUPABASE_JWT_SECRET": CANARY * 4}))
+
+    assert CANARY not in shown and "sb_secret_abc" not in shown
 
 
 def test_what_production_needs_is_said():

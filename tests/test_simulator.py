@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.conftest import HAIKU, SqliteStore, bought
+from tests.contract.conftest import HAIKU, PATIENT, SqliteStore, bought
 from tests.simulator.ledger import ModelLedger
 from x402jobs.domain.errors import StoreUnavailable, Superseded, TransferUsed
 from x402jobs.domain.execution import MAY_FOLLOW, State
@@ -26,6 +26,7 @@ CAUGHT_BY = {
     "lost_answer_is_failure": "paid means answered or owed",
     "truncated_is_complete": "completed means that Claude's end marker was seen",
     "no_take_over": "everything ends",
+    "held_for_ever": "everything ends",
     "double_rerun": "one run, and one for each re-run recorded",
     "older_leave_hides_newer": "paid means answered or owed",
     "refusal_without_the_row": "no fresh 402 while unknown or paid",
@@ -124,8 +125,9 @@ def step(draw, rows, now):
         case "take over":
             worker, limit = f"w{draw.randrange(3)}", draw.choice((1, 9))
             left = {each.id: each.attempt for each in draw.sample(rows, min(2, len(rows)))}
+            limits = {name: draw.choice((20.0, 1e10)) for name in PATIENT}
             return lambda ledger: sorted(
-                ledger.take_over(worker, left, limit), key=lambda taken: taken[0].id
+                ledger.take_over(worker, left, limit, **limits), key=lambda taken: taken[0].id
             )
         case "purge":
             later = now + draw.choice((0, 90_000))

@@ -11,9 +11,16 @@ FIELDS = frozenset(
     {
         "event", "level", "timestamp", "logger", "request_id", "execution_id", "kind", "state",
         "code", "status", "model", "duration_ms", "reason", "exception_type", "exception_place",
+        "function",
     }
 )  # fmt: skip
 """Everything a line may contain: ids, states, codes, numbers. Never a key, a prompt, an answer."""
+
+VENDORS = (
+    *("anthropic", "hpack", "httpcore", "httpcore2", "httpx", "httpx2", "postgrest", "psycopg"),
+    *("supabase", "web3", "x402"),
+)
+"""Whose own loggers there are."""
 
 Event = MutableMapping[str, Any]
 
@@ -47,7 +54,7 @@ def configure_logs(level: str) -> None:
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
     logging.getLogger("x402jobs").setLevel(level)
-    for vendor in ("anthropic", "httpx", "httpx2", "httpcore", "httpcore2", "x402", "web3"):
+    for vendor in VENDORS:
         logging.getLogger(vendor).setLevel(logging.WARNING)
     logging.getLogger("gunicorn.error").addFilter(_quote_no_request)
 

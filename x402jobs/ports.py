@@ -88,14 +88,26 @@ class Ledger(Protocol):
         ...
 
     def take_over(
-        self, worker: str, left: Mapping[str, int], limit: int
+        self,
+        worker: str,
+        left: Mapping[str, int],
+        limit: int,
+        *,
+        opening_seconds: float,
+        run_seconds: float,
     ) -> list[tuple[Execution, str | None]]:
         """Make unfinished rows this worker's, with their sealed payments.
 
-        These are the rows of workers that have not beaten for 15 s by the database's clock, and
-        those of `left` (attempts by id), which this worker has given up itself. Each gets one
-        attempt more, so that whoever still works on it loses their next swap. At most `limit`,
-        oldest first.
+        These are the rows of workers that have not beaten for 15 s by the database's clock; those
+        of `left` (attempts by id), which this worker has given up itself; and, whoever has them,
+        those that are held longer than they can last: a claim `opening_seconds` after it was
+        created, a settled row or a task `run_seconds`. A store may have written what its asker
+        was never told of, and nobody works on that. A settling row may wait for as long as it
+        takes.
+
+        Each gets one attempt more, so that whoever still works on it loses their next swap. At
+        most `limit`, oldest first. What was taken and not told, for the answer was lost, is told
+        by a later call.
         """
         ...
 
@@ -234,7 +246,10 @@ class Catalogue(Protocol):
         ...
 
     def add_user(self, username: str) -> str:
-        """The id of the user of this name, made when there was none."""
+        """The id of the user of this name, made when there was none.
+
+        Raises Conflict where somebody else makes the accounts, or a deleted one had this name.
+        """
         ...
 
     def user_id(self, username: str) -> str | None:
@@ -243,6 +258,13 @@ class Catalogue(Protocol):
 
     def username(self, user_id: str) -> str | None:
         """The user's name, or None before they have chosen one."""
+        ...
+
+    def know(self, user_id: str) -> None:
+        """Have an account of this id, without a name where it is new.
+
+        Raises Unauthenticated for one that has been deleted.
+        """
         ...
 
     def give_username(self, user_id: str, username: str) -> str | None:

@@ -71,7 +71,8 @@ def _optional_url(value: str) -> str:
 
 
 def _project_url(value: str) -> str:
-    return _optional_url(_public_url(value)) if value else ""
+    """In the one way in which tokens name it as their issuer."""
+    return _origin(_optional_url(_public_url(value))) if value else ""
 
 
 def _secret_key(value: str) -> str:

@@ -8,7 +8,7 @@ from x402jobs.adapters.key_ring import KeyRing, KeyRingFile
 from x402jobs.adapters.origin_cipher import OriginCipher
 from x402jobs.adapters.secret_box import RingSecretBox
 from x402jobs.adapters.sqlite import embedded_store
-from x402jobs.adapters.tokens import LocalTokens, SupabaseTokens
+from x402jobs.adapters.tokens import LocalTokens
 from x402jobs.domain.secret import Secret
 from x402jobs.ports import Catalogue, Clock, Store, TokenVerifier, Transfers
 from x402jobs.services.audit import Audit
@@ -95,6 +95,8 @@ def tokens(settings: Settings, clock: Clock) -> TokenVerifier:
     """Whose bearer tokens count: the Supabase project's, or the embedded issuer's. Never both."""
     if settings.is_embedded:
         return local_tokens(settings)
+    from x402jobs.adapters.tokens.supabase import SupabaseTokens
+
     secret = Secret(settings.supabase_jwt_secret) if settings.supabase_jwt_secret else None
     return SupabaseTokens(settings.supabase_url, secret, clock)
 

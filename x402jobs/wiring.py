@@ -20,7 +20,7 @@ from x402jobs.services.agentic import Agentic
 from x402jobs.services.audit import Audit
 from x402jobs.services.books import Books
 from x402jobs.services.caretaker import Caretaker
-from x402jobs.services.iam import ApiKeys, Iam, InternalKeys, Sessions
+from x402jobs.services.iam import ApiKeys, Iam, InternalKeys, Newcomers, Sessions
 from x402jobs.services.iam.pepper import Pepper
 from x402jobs.services.integrations import Integrations
 from x402jobs.services.left_rows import LeftRows
@@ -82,7 +82,15 @@ def build_services(settings: Settings, money: Money | None = None) -> Services:
     runs, integrations = Runs(ledger, box, clock, left), Integrations(store.keys, box)
     mapping = Mapping(store.tiles, shelf, clock)
     agentic = Agentic(model, Models(claude.retirements(), SUCCESSORS), clock)
-    recovery = Recovery(ledger=ledger, settlement=settlement, left=left, clock=clock, worker=worker)
+    recovery = Recovery(
+        ledger=ledger,
+        settlement=settlement,
+        left=left,
+        clock=clock,
+        worker=worker,
+        opening_seconds=settings.first_content_seconds,
+        run_seconds=settings.total_seconds,
+    )
     return Services(
         iam=Iam(
             stores.tokens(settings, clock),
@@ -91,6 +99,7 @@ def build_services(settings: Settings, money: Money | None = None) -> Services:
             sessions=Sessions(identities, pepper, limits, clock),
             api_keys=ApiKeys(identities, pepper, limits, clock),
             internal_keys=InternalKeys(identities, pepper, box, clock),
+            newcomers=None if settings.is_embedded else Newcomers(shelf, clock),
         ),
         integrations=integrations,
         templates=Templates(shelf, box),

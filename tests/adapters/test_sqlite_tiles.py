@@ -3,6 +3,7 @@
 import pytest
 
 from x402jobs.adapters.sqlite import SqliteTiles, embedded_database, tiles
+from x402jobs.adapters.tile_rows import place, to_row
 from x402jobs.domain.coords import Coords
 from x402jobs.domain.errors import StoreUnavailable
 from x402jobs.domain.tile import Tile, Visibility
@@ -58,8 +59,7 @@ def test_the_context_of_a_thousand_tiles_is_one_request(store, statements, reade
     ids=["context", "below", "above", "replace"],
 )
 def test_a_request_looks_at_its_part_of_the_tree_alone(database, sql):
-    place = tiles._place(Coords("u", 0, (1, 2)))
-    values = place | tiles._to_row(Tile(Coords("u"), "t")) | {
+    values = place(Coords("u", 0, (1, 2))) | to_row(Tile(Coords("u"), "t")) | {
         "reader_id": "u", "near": "[]", "above": "[]", "updated_before": 0.0,
     }  # fmt: skip
     with database.connection() as connection:

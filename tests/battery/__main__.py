@@ -1,4 +1,5 @@
-"""The whole battery: `python -m tests.battery [--seed N] [--scale 0.1] [part …]`.
+"""The whole battery: `python -m tests.battery [--seed N] [--scale 0.1] [--store supabase]
+[part …]`.
 
 Prints a line for each part, its counts and its seed; ends with status 1 where anything does not
 hold. `--scale` multiplies every size.
@@ -10,12 +11,14 @@ import random
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 from tests.battery import changes, kills, leavers, liars, replays, resuming, steps, stopping
-from tests.battery.house import HURRIED, Report, timed
+from tests.battery.house import HURRIED, Report, Site, timed
+from tests.supabase.postgres import postgres
 
-Part = Callable[[Path, int, Callable[[int], int]], Report]
+Part = Callable[[Site, int, Callable[[int], int]], Report]
 
 PARTS: Mapping[str, Part] = {
     "replays": lambda at, seed, size: replays.replays(at, seed, size(200), 100, 3),
@@ -73,6 +76,7 @@ def main() -> int:
     parser.add_argument("parts", nargs="*", help=f"of {', '.join([*PARTS, 'bugs'])}; all")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--scale", type=float, default=1.0)
+    parser.add_argument("--store", choices=("embedded", "supabase"), default="embedded")
     asked = parser.parse_args()
     logging.getLogger("x402").setLevel(logging.CRITICAL)  # its refusals are what we ask for
 
@@ -80,20 +84,27 @@ def main() -> int:
         return max(1, round(full * asked.scale))
 
     failed = 0
-    with tempfile.TemporaryDirectory(prefix="x402jobs-battery-") as directory:
+    with ExitStack() as stack:
+        directory = Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="x402jobs-battery-"))
+        )
+        server = stack.enter_context(postgres()) if asked.store == "supabase" else None
         for name in asked.parts or [*PARTS, "bugs"]:
             if name == "bugs":
-                failed += sum(not _is_caught(bug, Path(directory), asked.seed) for bug in CAUGHT_BY)
+                failed += sum(
+                    not _is_caught(bug, Site(directory / f"bug {bug}", server), asked.seed)
+                    for bug in CAUGHT_BY
+                )
                 continue
-            report = timed(PARTS[name], Path(directory, name), asked.seed, size)
+            report = timed(PARTS[name], Site(directory / name, server), asked.seed, size)
             failed += bool(report.violations)
             print(report, flush=True)
     return failed
 
 
-def _is_caught(bug: str, directory: Path, seed: int) -> bool:
+def _is_caught(bug: str, site: Site, seed: int) -> bool:
     part, check = CAUGHT_BY[bug]
-    report = timed(part, directory / f"bug {bug}", seed, lambda full: full)
+    report = timed(part, site, seed, lambda full: full)
     speaks = [each for each in report.violations if each.startswith(check)]
     told = f"{len(speaks)} of its {len(report.violations)} violations are of {check!r}"
     print(f"planted: {bug} (seed {seed}, {report.seconds:.0f} s): {told}", flush=True)

@@ -1,11 +1,10 @@
 """Whatever happens to the template once it has been paid for, the payer gets what they paid for."""
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from threading import Event, Thread
 
 from tests.battery.callers import Heard
-from tests.battery.house import HURRIED, House, Report, house
+from tests.battery.house import HURRIED, House, Report, Site, house
 from tests.conftest import CREATOR_KEY, PAY_TO, PRICE
 from x402jobs.domain.listing import StoredTemplate
 from x402jobs.domain.secret import Secret
@@ -39,10 +38,10 @@ CHANGES: Mapping[str, tuple[Change, str]] = {
 """Each change, and what its payer hears who is owed a re-run: never that they should pay again."""
 
 
-def changes(directory: Path, seed: int, times: int) -> Report:
+def changes(site: Site, seed: int, times: int) -> Report:
     """Changed while an answer is on its way: it goes on and is there again. Debts stay."""
     report = Report("template changed after settlement", seed)
-    with house(directory, seed, workers=1, hurry=HURRIED) as shop:
+    with house(site, seed, workers=1, hurry=HURRIED) as shop:
         for _ in range(times):
             for name in CHANGES:
                 _change(shop, name, report)

@@ -3,30 +3,25 @@
 Each check has a name, which a violation begins with. `spec/money.md`, Proof.
 """
 
-import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from tests.battery.callers import Heard
+from tests.beneath import Beneath, Embedded
 from x402jobs.devkit.development_ledger import Transfer
 
 PAID = ("completed", "refund_due", "refunded")
 OPEN = ("claimed", "settling", "settled")
 
 
-def rows_of(data: Path) -> list[dict[str, Any]]:
+def rows_of(store: Beneath) -> list[dict[str, Any]]:
     """The ledger's paid rows, as anybody could read them."""
-    connection = sqlite3.connect(data / "x402jobs.sqlite3", timeout=30)
-    connection.row_factory = sqlite3.Row
-    try:
-        sql = """SELECT e.*, a.execution_id IS NOT NULL AS has_answer FROM x402_executions e
-            LEFT JOIN x402_answers a ON a.execution_id = e.id
-            WHERE kind = 'paid' ORDER BY e.rowid"""
-        return [dict(row) for row in connection.execute(sql)]
-    finally:
-        connection.close()
+    return store.sql(
+        """SELECT e.*, a.execution_id IS NOT NULL AS has_answer FROM x402_executions e
+        LEFT JOIN x402_answers a ON a.execution_id = e.id
+        WHERE e.kind = 'paid' ORDER BY e.created_at, e.id"""
+    )
 
 
 def nonce_of(row: Mapping[str, Any]) -> str:
@@ -35,7 +30,7 @@ def nonce_of(row: Mapping[str, Any]) -> str:
 
 
 def violations(
-    data: Path,
+    store: Beneath,
     transfers: Iterable[Transfer],
     asked: Mapping[str, int],
     heard: Iterable[Heard],
@@ -43,11 +38,11 @@ def violations(
     """Everything that does not hold, once nothing is under way any more."""
     rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
     moved: dict[str, list[Transfer]] = defaultdict(list)
-    for row in rows_of(data):
+    for row in rows_of(store):
         rows[nonce_of(row)].append(row)
     for transfer in transfers:
         moved[transfer.nonce].append(transfer)
-    found = list(_whole(data))
+    found = list(_whole(store))
     for nonce, lines in moved.items():
         found += _of_money(nonce, lines, rows[nonce])
     for nonce, own in rows.items():
@@ -57,13 +52,11 @@ def violations(
     return found
 
 
-def _whole(data: Path) -> Iterable[str]:
-    connection = sqlite3.connect(data / "x402jobs.sqlite3", timeout=30)
-    try:
-        if connection.execute("PRAGMA integrity_check").fetchone() != ("ok",):
+def _whole(store: Beneath) -> Iterable[str]:
+    """A file that every process writes to can be torn by them; a server has one hand."""
+    if isinstance(store, Embedded):
+        if store.sql("PRAGMA integrity_check") != [{"integrity_check": "ok"}]:
             yield "store is whole: integrity_check speaks"
-    finally:
-        connection.close()
 
 
 def _of_money(nonce: str, lines: list[Transfer], own: list[dict[str, Any]]) -> Iterable[str]:

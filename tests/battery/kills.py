@@ -5,13 +5,14 @@ import random
 import signal
 import time
 from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
 from threading import Event, Lock, Thread
+from types import MappingProxyType
 
 from tests.battery.callers import Heard, one_of
-from tests.battery.house import House, Report, house
+from tests.battery.house import House, Report, Site, house
 from tests.battery.invariants import tally
 from tests.battery.money import Presented
 from tests.battery.peers import HONEST
@@ -23,18 +24,18 @@ present several times at once, who come back."""
 
 
 def kills(
-    directory: Path,
+    site: Site,
     seed: int,
     kills: int,
     authorizations: int,
     callers: int = 24,
-    hurry: dict[str, float] | None = None,
+    hurry: Mapping[str, float] = MappingProxyType({}),
     bug: str | None = None,
 ) -> Report:
     """Goes on until there have been so many kills and so many authorizations, then looks."""
     report = Report("kill -9 at random", seed)
     done: Counter[str] = Counter()
-    with house(directory, seed, hurry=hurry, bug=bug, LOG_LEVEL="ERROR") as shop:
+    with house(site, seed, hosts=site.hosts, hurry=hurry, bug=bug, LOG_LEVEL="ERROR") as shop:
         _be_lossy(shop)
         stop, crowd = Event(), Crowd(shop)
         threads = [
@@ -142,10 +143,11 @@ def _be_honest(shop: House) -> None:
 
 
 def _kill(shop: House) -> str:
-    workers = shop.workers()
+    host = shop.random.choice(shop.hosts)
+    workers = host.workers()
     if shop.random.random() < 0.1 or not workers:
-        shop.kill_group()
-        shop.start()
+        host.kill_group()
+        host.start()
         return "group kills"
     with suppress(ProcessLookupError):
         os.kill(shop.random.choice(workers), signal.SIGKILL)

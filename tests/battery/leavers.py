@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
 from tests.battery import callers
 from tests.battery.held import Line, forget_highest, kilobytes, most_at_once, settled, watch
-from tests.battery.house import House, Report, house
+from tests.battery.house import House, Report, Site, house
 from tests.battery.invariants import nonce_of
 from tests.battery.money import Presented
 from tests.waiting import eventually
@@ -46,12 +45,10 @@ class Leaver:
     left: float
 
 
-def leavers(
-    directory: Path, seed: int, times: int, at_once: int = 40, bug: str | None = None
-) -> Report:
+def leavers(site: Site, seed: int, times: int, at_once: int = 40, bug: str | None = None) -> Report:
     """Before settlement: released, Claude hung up on, nothing charged. After it: completed."""
     report, counts = Report("callers who leave", seed), Counter[str]()
-    with house(directory, seed, workers=1, bug=bug, LOG_LEVEL="ERROR") as shop:
+    with house(site, seed, workers=1, bug=bug, LOG_LEVEL="ERROR") as shop:
         (worker,) = shop.workers()
 
         def pace(topic: str) -> str:
@@ -122,7 +119,7 @@ def _judge(
 
 
 def never_read(
-    directory: Path, seed: int, times: int, limit: float | None = None, bug: str | None = None
+    site: Site, seed: int, times: int, limit: float | None = None, bug: str | None = None
 ) -> Report:
     """Cut when one write has taken too long; their runs, and everybody else, notice nothing.
 
@@ -130,7 +127,7 @@ def never_read(
     """
     report = Report("callers who do not read", seed)
     hurry = {"x402jobs.blueprints.line.WRITE_SECONDS": limit} if limit is not None else None
-    with house(directory, seed, workers=1, hurry=hurry, bug=bug, LOG_LEVEL="ERROR") as shop:
+    with house(site, seed, workers=1, hurry=hurry, bug=bug, LOG_LEVEL="ERROR") as shop:
         (worker,) = shop.workers()
         for _ in range(12):
             shop.present(shop.purse.next())

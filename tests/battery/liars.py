@@ -5,11 +5,10 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from tests.battery.callers import Heard
-from tests.battery.house import HURRIED, House, Report, house
+from tests.battery.house import HURRIED, House, Report, Site, house
 from tests.battery.money import Presented
 from tests.battery.peers import HONEST
 from tests.conftest import PAY_TO
@@ -70,13 +69,11 @@ LIES: Mapping[str, Lie] = {
 }
 
 
-def liars(directory: Path, seed: int, times: int, bug: str | None = None) -> Report:
+def liars(site: Site, seed: int, times: int, bug: str | None = None) -> Report:
     """Each lie so many times: nobody is served unpaid, charged twice, or asked anew meanwhile."""
     report = Report("facilitator that lies", seed)
     lied: dict[str, Presented] = {}
-    with house(
-        directory, seed, workers=1, hurry=PATIENCE, bug=bug, BATTERY_SETTLE_SECONDS="2"
-    ) as shop:
+    with house(site, seed, workers=1, hurry=PATIENCE, bug=bug, BATTERY_SETTLE_SECONDS="2") as shop:
         owed: list[tuple[str, Presented]] = []
         for name, lie in LIES.items():
             shop.facilitator.play = _playing(lie.fault, lied)
@@ -136,10 +133,10 @@ def _stays_unknown(shop: House, payment: Presented, name: str, report: Report) -
         report.violations.append(f"{name}: meanwhile {again.brief}")
 
 
-def expires(directory: Path, seed: int, times: int) -> Report:
+def expires(site: Site, seed: int, times: int) -> Report:
     """A lie that is kept up until the authorization has expired: released, nothing was charged."""
     report = Report("lies until the window closes", seed)
-    with house(directory, seed, workers=1, hurry=PATIENCE) as shop:
+    with house(site, seed, workers=1, hurry=PATIENCE) as shop:
         shop.facilitator.play = lambda at, nonce, signed: (
             LIES["success without moving"].fault if at == "settle" else HONEST
         )
@@ -166,11 +163,11 @@ def expires(directory: Path, seed: int, times: int) -> Report:
     return report
 
 
-def drained(directory: Path, seed: int, times: int) -> Report:
+def drained(site: Site, seed: int, times: int) -> Report:
     """The balance is elsewhere between verify and settle: not a byte of the answer leaves."""
     report = Report("verify, then drain", seed)
     turn = itertools.count(1)
-    with house(directory, seed, workers=1) as shop:
+    with house(site, seed, workers=1) as shop:
 
         def move_away(at: str, signed: dict[str, Any]) -> None:
             if at == "settle":

@@ -4,11 +4,10 @@ import json
 import random
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from threading import Barrier
 
 from tests.battery.callers import Heard, one_of
-from tests.battery.house import House, Report, house
+from tests.battery.house import House, Report, Site, house
 from tests.battery.money import Presented
 
 MAY_HEAR = frozenset({"200 done", "409 IN_PROGRESS", "503 SETTLEMENT_UNKNOWN"})
@@ -16,7 +15,7 @@ MAY_HEAR = frozenset({"200 done", "409 IN_PROGRESS", "503 SETTLEMENT_UNKNOWN"})
 
 
 def replays(
-    directory: Path,
+    site: Site,
     seed: int,
     authorizations: int,
     presentations: int = 100,
@@ -27,7 +26,10 @@ def replays(
     report = Report(f"replays x{presentations}", seed)
     words: Counter[str] = Counter()
     stops = {authorizations * number // (restarts + 1) for number in range(1, restarts + 1)}
-    with house(directory, seed, bug=bug) as shop, ThreadPoolExecutor(presentations) as callers:
+    with (
+        house(site, seed, hosts=site.hosts, bug=bug) as shop,
+        ThreadPoolExecutor(presentations) as callers,
+    ):
         for number in range(1, authorizations + 1):
             payment = shop.purse.next()
             said = _at_once(shop, callers, payment, presentations)

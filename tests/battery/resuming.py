@@ -10,13 +10,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from threading import Lock
 from typing import Any
 
 from tests.battery import callers
 from tests.battery.callers import PATH
-from tests.battery.house import House, Report, house
+from tests.battery.house import House, Report, Site, house
 from tests.battery.money import Presented
 from tests.waiting import eventually
 
@@ -38,7 +37,7 @@ PATIENCE_SECONDS = 240
 
 
 def resuming(
-    directory: Path,
+    site: Site,
     seed: int,
     times: int,
     at_once: int = 50,
@@ -53,7 +52,7 @@ def resuming(
     leaves has bought nothing (`leavers`). A later one is cut anywhere, before its first byte too.
     """
     report, tally = Report("callers who come back", seed), Tally(times)
-    with house(directory, seed, workers=1, bug=bug, LOG_LEVEL="ERROR") as shop:
+    with house(site, seed, workers=1, bug=bug, LOG_LEVEL="ERROR") as shop:
         shop.claude.play = lambda topic: {
             "text": answer_to(topic),
             "deltaMs": random.Random(f"{seed} {topic}").choice((0, slowest / 4, slowest)),

@@ -4,10 +4,9 @@ import os
 import signal
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Thread
 
-from tests.battery.house import HURRIED, House, Report, house
+from tests.battery.house import HURRIED, House, Report, Site, house
 from tests.battery.money import Presented
 from tests.waiting import eventually
 
@@ -46,10 +45,10 @@ LONG_ENOUGH = 3600
 """The payer of the first death comes again when the last one has died, in seconds."""
 
 
-def deaths(directory: Path, seed: int, times: int, workers: int = 2) -> Report:
+def deaths(site: Site, seed: int, times: int, workers: int = 2) -> Report:
     """A worker dies at every step, so many times over; the payer comes at once, and again later."""
     report, dead = Report("kill -9 at each step", seed), list[tuple[str, Presented]]()
-    with house(directory, seed, workers=workers, hurry=HURRIED) as shop:
+    with house(site, seed, workers=workers // site.hosts, hosts=site.hosts, hurry=HURRIED) as shop:
         for _ in range(times):
             for step in EXPECTED:
                 dead.append((step, _die_at(shop, step, report)))
@@ -86,7 +85,7 @@ def _die_at(shop: House, step: str, report: Report) -> Presented:
         again = shop.present(payment, wrapping=1)
         if again.brief != expected.at_once:
             report.violations.append(f"died at {step}: at once {again.brief}")
-    eventually(lambda: len(shop.workers()) == int(shop.options[1]), 20)
+    eventually(lambda: len(shop.workers()) == shop.staff, 20)
     return payment
 
 
@@ -111,14 +110,14 @@ FROZEN = ("claimed", "opened", "settling", "moved", "settled", "speaking", "comp
 
 
 def freezes(
-    directory: Path, seed: int, times: int, steps: tuple[str, ...] = FROZEN, bug: str | None = None
+    site: Site, seed: int, times: int, steps: tuple[str, ...] = FROZEN, bug: str | None = None
 ) -> Report:
     """A worker is stopped at a step until others have ended its row and served the payer.
 
     Whatever it does when it goes on, the row and the payer's answer stay.
     """
     report = Report("frozen at a step", seed)
-    with house(directory, seed, hurry=HURRIED, bug=bug) as shop:
+    with house(site, seed, hosts=site.hosts, hurry=HURRIED, bug=bug) as shop:
         for _ in range(times):
             for step in steps:
                 _freeze_at(shop, step, report)

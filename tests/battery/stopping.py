@@ -7,11 +7,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from threading import Semaphore
 
 from tests.battery.callers import PATH, Heard
-from tests.battery.house import HURRIED, House, Report, house
+from tests.battery.house import HURRIED, House, Report, Site, house
 from tests.battery.money import Presented
 from tests.waiting import eventually
 
@@ -31,10 +30,10 @@ def _streams(shop: House, number: int) -> Iterator[list[Future[Heard]]]:
         yield told
 
 
-def drains(directory: Path, seed: int, streams: int) -> Report:
+def drains(site: Site, seed: int, streams: int) -> Report:
     """Inside the grace period: every stream to its end, and whoever comes meanwhile is told so."""
     report = Report("SIGTERM, inside the grace period", seed)
-    with house(directory, seed, workers=1, options=("--graceful-timeout", "60")) as shop:
+    with house(site, seed, workers=1, options=("--graceful-timeout", "60")) as shop:
         shop.claude.play = lambda topic: {"deltaMs": 150}
         late = http.client.HTTPConnection("127.0.0.1", shop.port, timeout=30)
         with _streams(shop, streams) as told:
@@ -68,11 +67,11 @@ def _ask(connection: http.client.HTTPConnection, payment: Presented) -> tuple[in
         return 0, type(error).__name__
 
 
-def past_grace(directory: Path, seed: int, streams: int) -> Report:
+def past_grace(site: Site, seed: int, streams: int) -> Report:
     """One terminal error with receipt and credit for each; the debts run again after a restart."""
     report = Report("SIGTERM, past the grace period", seed)
     options = ("--graceful-timeout", "8")
-    with house(directory, seed, workers=1, hurry=HURRIED, options=options) as shop:
+    with house(site, seed, workers=1, hurry=HURRIED, options=options) as shop:
         shop.claude.play = lambda topic: {"deltaMs": 1000}
         with _streams(shop, streams) as told:
             assert shop.process is not None
@@ -96,10 +95,10 @@ def past_grace(directory: Path, seed: int, streams: int) -> Report:
     return report
 
 
-def reloads(directory: Path, seed: int, streams: int) -> Report:
+def reloads(site: Site, seed: int, streams: int) -> Report:
     """SIGHUP: old streams end where they began, new callers are served meanwhile."""
     report = Report("SIGHUP", seed)
-    with house(directory, seed, workers=1, options=("--graceful-timeout", "60")) as shop:
+    with house(site, seed, workers=1, options=("--graceful-timeout", "60")) as shop:
         (old,) = shop.workers()
         shop.claude.play = lambda topic: {"deltaMs": 200}
         with _streams(shop, streams) as told:

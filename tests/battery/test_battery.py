@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.battery import changes, kills, leavers, liars, replays, resuming, steps, stopping
-from tests.battery.house import HURRIED, Report, timed
+from tests.battery.house import HURRIED, Report, Site, timed
 
 pytestmark = pytest.mark.wire
 
 SEED = random.SystemRandom().randrange(10**6)
-PARTS: dict[str, Callable[[Path], Report]] = {
+PARTS: dict[str, Callable[[Site], Report]] = {
     "one authorization a hundred times at once": lambda at: replays.replays(at, SEED, 5, 100, 1),
     "kill -9 at random": lambda at: kills.kills(at, SEED, 6, 60, callers=6, hurry=HURRIED),
     "kill -9 at each step": lambda at: steps.deaths(at, SEED, 1, workers=3),
@@ -35,7 +35,7 @@ AT_ONCE = 4
 def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Report]]]:
     with ThreadPoolExecutor(AT_ONCE) as hands:
         yield {
-            name: hands.submit(timed, part, tmp_path_factory.mktemp("battery"))
+            name: hands.submit(timed, part, Site(tmp_path_factory.mktemp("battery")))
             for name, part in PARTS.items()
         }
 
@@ -52,6 +52,6 @@ def test_money_survives(told: dict[str, Future[Report]], part: str) -> None:
 @pytest.mark.parametrize("part", ["no fence"])
 def test_a_planted_bug_is_found(tmp_path: Path, part: str) -> None:
     """The others take longer: `make battery` plants them all."""
-    report = steps.freezes(tmp_path, SEED, 1, ("speaking",), bug=part)
+    report = steps.freezes(Site(tmp_path), SEED, 1, ("speaking",), bug=part)
 
     assert any(each.startswith("frozen at speaking") for each in report.violations)

@@ -1,8 +1,10 @@
 """The shop as the battery's servers load it: two networks, one facilitator, and places to die at.
 
-`BATTERY_FACILITATOR` is its URL. `BATTERY_HURRY`, a JSON object, sets constants of the product that
-only say how long somebody waits: {"x402jobs.services.caretaker.BEAT_SECONDS": 1}. `BATTERY_BUG`
-names a planted bug (see BUGS), which a check has to find. `GET /battery/held` tells what is alive.
+`BATTERY_FACILITATOR` is its URL. Several hosts of one shop share the directory `BATTERY_DATA`: the
+play money, and the wishes of whoever kills. `BATTERY_HURRY`, a JSON object, sets constants of the
+product that only say how long somebody waits: {"x402jobs.services.caretaker.BEAT_SECONDS": 1}.
+`BATTERY_BUG` names a planted bug (see BUGS), which a check has to find. `GET /battery/held` tells
+what is alive.
 """
 
 import gc
@@ -23,10 +25,12 @@ from greenlet import getcurrent, greenlet
 from tests.battery.money import BOTH, ledgers
 from tests.blueprints.conftest import Chains
 from x402jobs import wiring
+from x402jobs.adapters import sqlite, supabase
 from x402jobs.adapters.claude import Claude
 from x402jobs.adapters.facilitator import RemoteFacilitator, X402Facilitator
 from x402jobs.adapters.sqlite import SqliteLedger
 from x402jobs.adapters.sqlite import ledger as statements
+from x402jobs.adapters.supabase import SupabaseLedger
 from x402jobs.app import create_app
 from x402jobs.blueprints import line
 from x402jobs.domain.execution import Execution, State
@@ -51,7 +55,8 @@ from x402jobs.settings import Settings
 from x402jobs.wiring import Money, build_services
 
 SETTINGS = Settings.from_env()
-CONTROL = SETTINGS.data / "battery"
+SHARED = Path(os.environ.get("BATTERY_DATA", SETTINGS.data))
+CONTROL = SHARED / "battery"
 DIE, FREEZE = "die", "freeze"
 BLIND = "blind"
 
@@ -72,12 +77,12 @@ def reached(step: str) -> None:
         os.kill(os.getpid(), sign)
 
 
-class MortalLedger(SqliteLedger):
-    """The product's ledger, which may be the last thing its process has spoken to."""
+class MortalLedger:
+    """A ledger of the product's, which may be the last thing its process has spoken to."""
 
     def claim(self, execution: Execution) -> Execution | None:
         reached("claiming")
-        claimed = super().claim(execution)
+        claimed: Execution | None = super().claim(execution)  # type: ignore[misc]
         reached("claimed")
         return claimed
 
@@ -91,8 +96,18 @@ class MortalLedger(SqliteLedger):
     ) -> None:
         if after.state is State.COMPLETED:
             reached("completing")
-        super().swap(before, after, sealed_payment=sealed_payment, sealed_answer=sealed_answer)
+        super().swap(  # type: ignore[misc]
+            before, after, sealed_payment=sealed_payment, sealed_answer=sealed_answer
+        )
         reached(after.state)
+
+
+class MortalSqliteLedger(MortalLedger, SqliteLedger):
+    pass
+
+
+class MortalSupabaseLedger(MortalLedger, SupabaseLedger):
+    pass
 
 
 class MortalFacilitator:
@@ -197,6 +212,7 @@ def _lost_is_failed() -> None:
 
 
 def _no_fence() -> None:
+    """The embedded store's. A project's fence is in its database: see `project`."""
     fence = "AND attempt = :attempt_before AND state = :state_before"
     assert fence in statements._SWAP
     statements._SWAP = statements._SWAP.replace(fence, "")
@@ -243,15 +259,14 @@ def build() -> Flask:
         setattr(importlib.import_module(module), constant, value)
     if bug := os.environ.get("BATTERY_BUG"):
         BUGS[bug]()
-    wiring.SqliteLedger = MortalLedger  # type: ignore[misc]
+    sqlite.SqliteLedger = MortalSqliteLedger  # type: ignore[misc]
+    supabase.SupabaseLedger = MortalSupabaseLedger  # type: ignore[misc]
     wiring.claude.Claude = MortalClaude  # type: ignore[misc]
     remote = RemoteFacilitator(os.environ["BATTERY_FACILITATOR"])
     facilitator = X402Facilitator(
         remote, settle_seconds=float(os.environ.get("BATTERY_SETTLE_SECONDS", "90"))
     )
-    money = Money(
-        MortalFacilitator(facilitator), BlindableChain(SETTINGS.data), BOTH, held=(remote,)
-    )
+    money = Money(MortalFacilitator(facilitator), BlindableChain(SHARED), BOTH, held=(remote,))
     app = create_app(SETTINGS, build_services(SETTINGS, money))
     app.add_url_rule("/battery/held", view_func=held)
     return app

@@ -13,7 +13,7 @@ from x402jobs.devkit.claude_server import ClaudeServer
 
 
 @contextmanager
-def served(directory: Path, claude: ClaudeServer) -> Iterator[str]:
+def served(directory: Path, claude: ClaudeServer, **variables: str) -> Iterator[str]:
     """`x402jobs serve` in this directory; its URL."""
     port = free_port()
     with (
@@ -21,7 +21,7 @@ def served(directory: Path, claude: ClaudeServer) -> Iterator[str]:
         subprocess.Popen(
             [*X402JOBS, "serve", "--bind", f"127.0.0.1:{port}", "--data", "data"],
             cwd=directory,
-            env=environment(CLAUDE_URL=claude.url),
+            env=environment(CLAUDE_URL=claude.url, **variables),
             stderr=log,
             stdout=log,
         ) as process,

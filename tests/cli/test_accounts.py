@@ -48,6 +48,36 @@ def test_an_unknown_user_gets_no_token_but_the_command_that_makes_them(x402jobs:
     assert refused.stderr.endswith("x402jobs user add nobody\n")
 
 
+SUPABASE = {"SUPABASE_URL": "https://ref.supabase.co", "SUPABASE_SECRET_KEY": "sb_secret_planted"}
+
+
+@pytest.mark.parametrize("command", [("user", "add", "ada"), ("token", "ada")])
+@pytest.mark.parametrize("are_there", [True, False])
+def test_where_accounts_are_supabases_nobody_is_added_or_signed_for_here(
+    x402jobs: Command, tmp_path: Path, command: tuple[str, ...], are_there: bool
+) -> None:
+    if are_there:  # from before the shop moved
+        x402jobs("user", "add", "ada")
+    before = list(tmp_path.iterdir())
+
+    refused = x402jobs(*command, **SUPABASE)
+
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "accounts come from Supabase Auth" in refused.stderr
+    assert "set X402JOBS_TOKEN to the access token." in refused.stderr
+    assert list(tmp_path.iterdir()) == before
+
+
+def test_half_a_project_is_a_fault_and_not_the_embedded_store(
+    x402jobs: Command, tmp_path: Path
+) -> None:
+    refused = x402jobs("user", "add", "ada", SUPABASE_SECRET_KEY="sb_secret_planted")
+
+    assert refused.returncode == 1
+    assert "SUPABASE_URL: SUPABASE_SECRET_KEY needs it" in refused.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_address_that_nobody_has_used_has_its_grant(x402jobs: Command) -> None:
     asked = x402jobs("balance", ADDRESS)
 

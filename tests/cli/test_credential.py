@@ -113,6 +113,23 @@ def test_a_user_nobody_knows_is_wrong_usage_with_the_mend(x402jobs: Command, sho
     assert "To add one: x402jobs user add nobody" in refused.stderr
 
 
+@pytest.mark.parametrize("directory", ["the shop's", "none"])
+def test_where_accounts_are_supabases_the_command_signs_for_nobody(
+    x402jobs: Command, shop: Demo, directory: str
+) -> None:
+    data = str(shop.data) if directory == "the shop's" else "none"
+
+    refused = x402jobs(
+        *("profile", "--url", shop.url, "--data", data, "--as", "ada"),
+        SUPABASE_URL="https://ref.supabase.co",
+        SUPABASE_SECRET_KEY="sb_secret_planted",
+    )
+
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "accounts come from Supabase Auth" in refused.stderr
+    assert "set X402JOBS_TOKEN to the access token." in refused.stderr
+
+
 def test_as_on_the_command_line_comes_before_a_token(x402jobs: Command, shop: Demo) -> None:
     asked = x402jobs(
         *("profile", "--url", shop.url, "--data", str(shop.data), "--as", "ada"),

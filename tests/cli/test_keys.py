@@ -11,13 +11,14 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from tests import origin
 from tests.cli.conftest import X402JOBS, Command
 from tests.cli.test_call import on_a_terminal
-from tests.contract.conftest import HAIKU, SqliteWorker
+from tests.contract.conftest import HAIKU, SqliteStore
 from x402jobs.adapters.key_ring import SETTLING_SECONDS, KeyRing, KeyRingFile
 from x402jobs.adapters.secret_box import RingSecretBox
 from x402jobs.domain.errors import Unauthenticated
@@ -42,9 +43,9 @@ def data(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def worker(data: Path) -> Iterator[SqliteWorker]:
+def worker(data: Path) -> Iterator[SqliteStore]:
     """A store with two keys and two prompts; of each one is ours, and one as the origin had it."""
-    worker = SqliteWorker(data)
+    worker = SqliteStore(data)
     box = RingSecretBox(KeyRingFile(data / "keys"))
     for name in ("ada", "bob"):
         user = worker.catalogue.add_user(name)
@@ -52,13 +53,15 @@ def worker(data: Path) -> Iterator[SqliteWorker]:
         if name == "bob":
             key, prompt = origin.VECTOR, PLAIN
         worker.keys.put_claude_key(user, key)
-        template = replace(HAIKU, id=name, owner_id=user, username=name, sealed_prompt=prompt)
+        template = replace(
+            HAIKU, id=str(uuid4()), owner_id=user, username=name, sealed_prompt=prompt
+        )
         worker.catalogue.add_template(template)
     yield worker
     worker.database.close()
 
 
-def sealed_keys(worker: SqliteWorker) -> list[str]:
+def sealed_keys(worker: SqliteStore) -> list[str]:
     """What rests in the column of keys: ada's, then bob's."""
     found = worker.sealed.page("x402_user_claude_configs", "api_key_encrypted", "", 10)
     order = [worker.catalogue.user_id(name) for name in ("ada", "bob")]
@@ -79,7 +82,7 @@ def column(name: str, **counts: Any) -> dict[str, Any]:
     return {"column": name, "keys": {}, "origin": {}, "damaged": 0} | counts
 
 
-def test_status_tells_what_is_sealed_with_what(x402jobs: Command, worker: SqliteWorker) -> None:
+def test_status_tells_what_is_sealed_with_what(x402jobs: Command, worker: SqliteStore) -> None:
     told = x402jobs("keys", "status", **ORIGIN)
 
     assert (told.returncode, told.stderr) == (0, "")
@@ -100,7 +103,7 @@ def test_status_tells_what_is_sealed_with_what(x402jobs: Command, worker: Sqlite
     assert len(told.stdout.splitlines()) == 1
 
 
-def test_status_changes_nothing(x402jobs: Command, worker: SqliteWorker, data: Path) -> None:
+def test_status_changes_nothing(x402jobs: Command, worker: SqliteStore, data: Path) -> None:
     before = (sealed_keys(worker), (data / "keys").read_text())
 
     x402jobs("keys", "status", **ORIGIN)
@@ -109,7 +112,7 @@ def test_status_changes_nothing(x402jobs: Command, worker: SqliteWorker, data: P
 
 
 def test_a_key_is_replaced_in_three_commands(
-    x402jobs: Command, worker: SqliteWorker, data: Path
+    x402jobs: Command, worker: SqliteStore, data: Path
 ) -> None:
     first = (data / "keys").read_text()
 
@@ -142,7 +145,7 @@ def test_a_key_is_replaced_in_three_commands(
 
 
 def test_no_command_shows_a_key_a_prompt_or_a_ciphertext(
-    x402jobs: Command, worker: SqliteWorker, data: Path
+    x402jobs: Command, worker: SqliteStore, data: Path
 ) -> None:
     sealed = sealed_keys(worker)
     worker.keys.put_claude_key(worker.catalogue.add_user("eve"), "planted and damaged")
@@ -169,7 +172,7 @@ def test_no_command_shows_a_key_a_prompt_or_a_ciphertext(
     ],
 )
 def test_a_row_that_does_not_open_is_named_and_left_alone(
-    x402jobs: Command, worker: SqliteWorker, secret: str, damage: str
+    x402jobs: Command, worker: SqliteStore, secret: str, damage: str
 ) -> None:
     bob = worker.catalogue.add_user("bob")
     worker.keys.put_claude_key(bob, damage)
@@ -183,7 +186,7 @@ def test_a_row_that_does_not_open_is_named_and_left_alone(
     assert sealed_keys(worker)[1] == damage
 
 
-def test_a_key_in_use_is_not_removed(x402jobs: Command, worker: SqliteWorker, data: Path) -> None:
+def test_a_key_in_use_is_not_removed(x402jobs: Command, worker: SqliteStore, data: Path) -> None:
     x402jobs("keys", "add")
     aged(data)
 
@@ -201,7 +204,7 @@ def test_a_key_in_use_is_not_removed(x402jobs: Command, worker: SqliteWorker, da
     [("k2", "k2 is the primary key"), ("k9", "the ring has no key k9"), ("k1", "try again in")],
 )
 def test_a_key_that_must_stay_is_not_removed(
-    x402jobs: Command, worker: SqliteWorker, data: Path, key_id: str, says: str
+    x402jobs: Command, worker: SqliteStore, data: Path, key_id: str, says: str
 ) -> None:
     x402jobs("keys", "add")
     x402jobs("keys", "rotate", **ORIGIN)
@@ -218,7 +221,7 @@ def test_a_key_that_must_stay_is_not_removed(
     assert ids(data) == ("k2", "k1")
 
 
-def test_a_named_key_is_added_once(x402jobs: Command, worker: SqliteWorker, data: Path) -> None:
+def test_a_named_key_is_added_once(x402jobs: Command, worker: SqliteStore, data: Path) -> None:
     first, second = (x402jobs("keys", "add", "spring-2027") for _ in range(2))
 
     assert (first.returncode, second.returncode) == (0, 1)
@@ -227,7 +230,7 @@ def test_a_named_key_is_added_once(x402jobs: Command, worker: SqliteWorker, data
 
 
 @pytest.fixture
-def ring(data: Path, worker: SqliteWorker) -> dict[str, str]:
+def ring(data: Path, worker: SqliteStore) -> dict[str, str]:
     """The ring in the environment instead of the file."""
     ring = (data / "keys").read_text().strip()
     (data / "keys").unlink()
@@ -246,7 +249,7 @@ def test_with_the_ring_in_the_environment_a_new_entry_is_printed_and_nothing_cha
 
 
 def test_a_ring_in_the_environment_is_rotated_by_putting_an_entry_last_and_then_first(
-    x402jobs: Command, ring: dict[str, str], worker: SqliteWorker
+    x402jobs: Command, ring: dict[str, str], worker: SqliteStore
 ) -> None:
     old = ring["X402JOBS_KEYS"]
     fresh = x402jobs("keys", "add", **ring).stdout.strip()
@@ -281,7 +284,7 @@ def test_where_there_is_no_data_directory_none_is_made(
 
 
 def test_a_broken_ring_is_named_by_its_file_and_never_by_its_value(
-    x402jobs: Command, worker: SqliteWorker, data: Path
+    x402jobs: Command, worker: SqliteStore, data: Path
 ) -> None:
     (data / "keys").write_text("k1:planted\n")
 
@@ -297,7 +300,7 @@ def test_a_batch_that_cannot_be_is_wrong_usage(x402jobs: Command, batch: str) ->
     assert x402jobs("keys", "rotate", "--batch", batch).returncode == 2
 
 
-def test_help_tells_the_one_shape_of_the_json(x402jobs: Command, worker: SqliteWorker) -> None:
+def test_help_tells_the_one_shape_of_the_json(x402jobs: Command, worker: SqliteStore) -> None:
     helped = x402jobs("keys", "--help").stdout
 
     told = json.loads(x402jobs("keys", "rotate", **ORIGIN).stdout)
@@ -305,7 +308,7 @@ def test_help_tells_the_one_shape_of_the_json(x402jobs: Command, worker: SqliteW
         assert re.search(rf"^ +{name}  ", helped, re.MULTILINE), name
 
 
-def test_on_a_terminal_it_is_a_table_with_progress(worker: SqliteWorker, data: Path) -> None:
+def test_on_a_terminal_it_is_a_table_with_progress(worker: SqliteStore, data: Path) -> None:
     bob, eve = (worker.catalogue.add_user(name) for name in ("bob", "eve"))
     worker.keys.put_claude_key(eve, "v1.lost.AAAA")
 
@@ -337,7 +340,7 @@ def printed(x402jobs: Command, *options: str) -> str:
 
 
 def test_an_internal_key_is_printed_and_the_same_one_again(
-    x402jobs: Command, worker: SqliteWorker, data: Path
+    x402jobs: Command, worker: SqliteStore, data: Path
 ) -> None:
     key = printed(x402jobs)
 
@@ -351,7 +354,7 @@ def test_an_internal_key_is_printed_and_the_same_one_again(
 
 
 def test_a_rotated_internal_key_is_taken_no_more(
-    x402jobs: Command, worker: SqliteWorker, data: Path
+    x402jobs: Command, worker: SqliteStore, data: Path
 ) -> None:
     before, after = printed(x402jobs), printed(x402jobs, "--rotate")
 
@@ -362,7 +365,7 @@ def test_a_rotated_internal_key_is_taken_no_more(
 
 
 def test_an_internal_key_outlives_a_change_of_the_ring(
-    x402jobs: Command, worker: SqliteWorker, data: Path
+    x402jobs: Command, worker: SqliteStore, data: Path
 ) -> None:
     key = printed(x402jobs)
 
@@ -380,7 +383,7 @@ def test_an_internal_key_outlives_a_change_of_the_ring(
     ("ttl", "seconds"), [("45s", 45), ("10m", 600), ("12h", 43_200), ("30d", 2_592_000)]
 )
 def test_a_life_is_a_number_and_a_unit(
-    x402jobs: Command, worker: SqliteWorker, ttl: str, seconds: int
+    x402jobs: Command, worker: SqliteStore, ttl: str, seconds: int
 ) -> None:
     printed(x402jobs, "--ttl", ttl)
 
@@ -389,7 +392,7 @@ def test_a_life_is_a_number_and_a_unit(
 
 
 @pytest.mark.parametrize("ttl", ["0s", "10", "m", "-1h", "1.5h", "1w", "1h30m", "999999d", ""])
-def test_any_other_life_is_refused(x402jobs: Command, worker: SqliteWorker, ttl: str) -> None:
+def test_any_other_life_is_refused(x402jobs: Command, worker: SqliteStore, ttl: str) -> None:
     told = x402jobs("keys", "internal", "ada", "--purpose", "tools", "--ttl", ttl)
 
     assert (told.returncode, told.stdout) == (2, "")
@@ -404,14 +407,14 @@ def test_any_other_life_is_refused(x402jobs: Command, worker: SqliteWorker, ttl:
     ],
 )
 def test_a_key_for_nobody_or_nothing_is_not_made(
-    x402jobs: Command, worker: SqliteWorker, user: str, purpose: str, says: str
+    x402jobs: Command, worker: SqliteStore, user: str, purpose: str, says: str
 ) -> None:
     told = x402jobs("keys", "internal", user, "--purpose", purpose)
 
     assert (told.returncode, told.stdout, told.stderr) == (1, "", f"x402jobs: {says}\n")
 
 
-def test_on_a_terminal_it_is_said_what_the_key_is(worker: SqliteWorker, data: Path) -> None:
+def test_on_a_terminal_it_is_said_what_the_key_is(worker: SqliteStore, data: Path) -> None:
     asked = ["keys", "internal", "ada", "--purpose", "tools", "--data", str(data)]
 
     code, said = on_a_terminal(*X402JOBS, *asked)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import X402JOBS, Command, on_a_terminal
-from tests.contract.conftest import HAIKU, SqliteWorker, bought
+from tests.contract.conftest import HAIKU, SqliteStore, bought
 from x402jobs.devkit.demo import Demo
 from x402jobs.domain.execution import State
 from x402jobs.domain.invariants import INVARIANTS, PLAY_MONEY
@@ -29,9 +29,9 @@ def data(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def worker(data: Path) -> Iterator[SqliteWorker]:
+def worker(data: Path) -> Iterator[SqliteStore]:
     """A store that owes ada's customer 0.01 USDC, and knows of a claim that came to nothing."""
-    worker = SqliteWorker(data)
+    worker = SqliteStore(data)
     worker.catalogue.add_template(replace(HAIKU, owner_id=worker.catalogue.add_user("ada")))
     row = bought(id="debt")
     worker.ledger.claim(row)
@@ -64,7 +64,7 @@ def spoil(data: Path, sql: str) -> None:
 # check
 
 
-def test_a_ledger_in_good_order_is_said_to_be(x402jobs: Command, worker: SqliteWorker) -> None:
+def test_a_ledger_in_good_order_is_said_to_be(x402jobs: Command, worker: SqliteStore) -> None:
     told = x402jobs("ledger", "check", **REAL)
 
     assert (told.returncode, told.stderr) == (0, "")
@@ -77,7 +77,7 @@ def test_a_ledger_in_good_order_is_said_to_be(x402jobs: Command, worker: SqliteW
 
 
 def test_what_does_not_hold_is_named_with_its_rows_and_the_exit_code_says_so(
-    x402jobs: Command, worker: SqliteWorker, data: Path
+    x402jobs: Command, worker: SqliteStore, data: Path
 ) -> None:
     spoil(data, "UPDATE x402_executions SET settled_at = NULL, sealed_payment = 'sealed'")
 
@@ -99,7 +99,7 @@ def test_what_does_not_hold_is_named_with_its_rows_and_the_exit_code_says_so(
 
 
 def test_play_money_is_checked_against_the_development_ledger(
-    x402jobs: Command, worker: SqliteWorker
+    x402jobs: Command, worker: SqliteStore
 ) -> None:
     told = x402jobs("ledger", "check")
 
@@ -119,7 +119,7 @@ def test_a_shop_can_be_checked_while_it_sells(shop: Demo, shell: Command, tmp_pa
 
 
 def test_on_a_terminal_the_check_is_one_sentence_or_a_table(
-    worker: SqliteWorker, data: Path
+    worker: SqliteStore, data: Path
 ) -> None:
     command = (*X402JOBS, "ledger", "check", "--data", str(data))
     well, sentence = on_a_terminal(*command, **REAL, NO_COLOR="1")
@@ -140,7 +140,7 @@ def test_on_a_terminal_the_check_is_one_sentence_or_a_table(
     ]
 
 
-def test_on_a_terminal_a_long_list_is_cut_and_says_so(worker: SqliteWorker, data: Path) -> None:
+def test_on_a_terminal_a_long_list_is_cut_and_says_so(worker: SqliteStore, data: Path) -> None:
     for number in range(25):
         claim = bought(id=f"e{number:02}", claim_key=f"c{number}")
         worker.ledger.claim(claim)
@@ -187,7 +187,7 @@ def test_a_store_that_cannot_be_read_is_no_ledger_in_good_order(
 # list and show
 
 
-def test_what_is_owed_can_be_listed(x402jobs: Command, worker: SqliteWorker) -> None:
+def test_what_is_owed_can_be_listed(x402jobs: Command, worker: SqliteStore) -> None:
     told = x402jobs("ledger", "list", "--state", "refund_due")
 
     said = json.loads(told.stdout)
@@ -206,7 +206,7 @@ def test_what_is_owed_can_be_listed(x402jobs: Command, worker: SqliteWorker) -> 
     ],
 )
 def test_a_list_is_the_newest_of_what_was_asked_for(
-    x402jobs: Command, worker: SqliteWorker, options: tuple[str, ...], ids: list[str]
+    x402jobs: Command, worker: SqliteStore, options: tuple[str, ...], ids: list[str]
 ) -> None:
     told = x402jobs("ledger", "list", *options)
 
@@ -232,7 +232,7 @@ def test_a_list_is_the_newest_of_what_was_asked_for(
 )
 def test_what_cannot_be_done_is_explained_and_changes_nothing(
     x402jobs: Command,
-    worker: SqliteWorker,
+    worker: SqliteStore,
     words: tuple[str, ...],
     code: int,
     sentence: str,
@@ -247,7 +247,7 @@ def test_what_cannot_be_done_is_explained_and_changes_nothing(
 
 
 def test_an_execution_is_shown_with_everything_but_what_is_sealed(
-    x402jobs: Command, worker: SqliteWorker, data: Path
+    x402jobs: Command, worker: SqliteStore, data: Path
 ) -> None:
     spoil(
         data,
@@ -265,7 +265,7 @@ def test_an_execution_is_shown_with_everything_but_what_is_sealed(
         "state": "refund_due",
         "code": "STREAM_INTERRUPTED",
         "template": "@ada/haiku",
-        "templateId": "t1",
+        "templateId": HAIKU.id,
         "templateVersion": 1,
         "digest": "d1",
         "createdAt": "1970-01-01T00:16:40.250Z",
@@ -284,7 +284,7 @@ def test_an_execution_is_shown_with_everything_but_what_is_sealed(
     }
 
 
-def test_on_a_terminal_executions_are_tables(worker: SqliteWorker, data: Path) -> None:
+def test_on_a_terminal_executions_are_tables(worker: SqliteStore, data: Path) -> None:
     where = ("--data", str(data))
     _, listed = on_a_terminal(*X402JOBS, "ledger", "list", "--limit", "1", *where, NO_COLOR="1")
     _, shown = on_a_terminal(*X402JOBS, "ledger", "show", "claim", *where, NO_COLOR="1")
@@ -310,7 +310,7 @@ def test_on_a_terminal_executions_are_tables(worker: SqliteWorker, data: Path) -
 # refund
 
 
-def test_a_pay_out_is_written_down_and_shown(x402jobs: Command, worker: SqliteWorker) -> None:
+def test_a_pay_out_is_written_down_and_shown(x402jobs: Command, worker: SqliteStore) -> None:
     told = x402jobs("ledger", "refund", "debt", "--tx", PAID_OUT.replace("cd", "CD"), "--yes")
     again = x402jobs("ledger", "refund", "debt", "--tx", PAID_OUT, "--yes")
     unasked = x402jobs("ledger", "refund", "debt", "--tx", PAID_OUT)
@@ -321,7 +321,7 @@ def test_a_pay_out_is_written_down_and_shown(x402jobs: Command, worker: SqliteWo
         assert (each.returncode, each.stderr, each.stdout) == (0, "", told.stdout)
 
 
-def test_a_second_pay_out_of_one_debt_is_refused(x402jobs: Command, worker: SqliteWorker) -> None:
+def test_a_second_pay_out_of_one_debt_is_refused(x402jobs: Command, worker: SqliteStore) -> None:
     x402jobs("ledger", "refund", "debt", "--tx", PAID_OUT, "--yes")
 
     told = x402jobs("ledger", "refund", "debt", "--tx", "0x" + "ef" * 32, "--yes")
@@ -335,7 +335,7 @@ def test_a_second_pay_out_of_one_debt_is_refused(x402jobs: Command, worker: Sqli
 )
 def test_on_a_terminal_a_pay_out_is_asked_about(
     x402jobs: Command,
-    worker: SqliteWorker,
+    worker: SqliteStore,
     data: Path,
     typed: str,
     code: int,

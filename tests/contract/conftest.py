@@ -1,11 +1,13 @@
 """One suite for every store: what ports.Ledger, Catalogue, Keys, Tiles and SealedValues promise."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Barrier
 from types import SimpleNamespace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import pytest
 
@@ -46,6 +48,12 @@ HAIKU = StoredTemplate(
     created_at=1000.5,
     updated_at=1001.5,
 )
+
+
+Told = TypeVar("Told")
+
+PATIENT = {"opening_seconds": 1e10, "run_seconds": 1e10}
+"""For a take-over to which no row is too old."""
 
 
 class Worker(Protocol):
@@ -233,3 +241,15 @@ def walked(worker: Worker, *states: State, **facts: Any) -> Execution:
         worker.ledger.swap(row, after)
         row = after
     return row
+
+
+def race(count: int, run: Callable[[int], Told]) -> list[Told]:
+    """What `run(0)`, `run(1)`, … came to, all begun together."""
+    together = Barrier(count)
+
+    def begin(number: int) -> Told:
+        together.wait()
+        return run(number)
+
+    with ThreadPoolExecutor(count) as threads:
+        return list(threads.map(begin, range(count)))

@@ -5,21 +5,22 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+from uuid import uuid4
 
 import pytest
 
+from tests.supabase.rig import Rig, project
 from x402jobs.adapters.clock import SystemClock
-from x402jobs.adapters.sqlite import SqliteAudit, SqliteLedger
 from x402jobs.devkit.development_ledger import DevelopmentLedger
 from x402jobs.domain.errors import NotFound
 from x402jobs.domain.execution import Execution, Kind, State
 from x402jobs.domain.invariants import INVARIANTS, PLAY_MONEY
 from x402jobs.domain.payment import Authorization
-from x402jobs.ports import Entry, LedgerAudit, Transfer, Transfers
+from x402jobs.ports import Entry, Transfer, Transfers
 from x402jobs.services.audit import Audit
 
-from .conftest import HAIKU, SqliteStore, Store, bought, ran
+from .conftest import HAIKU, PATIENT, STORES, SqliteStore, Store, SupabaseStore, bought, ran
 
 OPENING, RUN = 30.0, 600.0
 DAY = 86400
@@ -38,32 +39,106 @@ STEPS = {
 WHOLE = {"model": "claude", "usage": {"output_tokens": 3}, "stop_reason": "end_turn"}
 
 
-class Planting(SqliteStore):
-    """The embedded store, and a hand that writes into it past all of its constraints."""
+class Planting(Store, Protocol):
+    """A store, and a hand that writes into it past all of its constraints."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.audit: LedgerAudit = SqliteAudit(self.database)
+    def plant(self, script: str) -> None:
+        """Run it; `{now}` is the database's clock, `{no_price}` what the column should not hold."""
+        ...
+
+    def loosen_money(self) -> None:
+        """Let money be what is no whole number."""
+        ...
+
+    def everything(self) -> object:
+        """All that rests, to be compared."""
+        ...
+
+
+class SqlitePlanting(SqliteStore):
+    """The embedded store."""
 
     def plant(self, script: str) -> None:
         with closing(sqlite3.connect(self.data / "x402jobs.sqlite3")) as connection:
             connection.executescript(
-                f"PRAGMA foreign_keys = OFF; PRAGMA ignore_check_constraints = ON; {script}"
+                "PRAGMA foreign_keys = OFF; PRAGMA ignore_check_constraints = ON;"
+                + script.replace("{now}", "unixepoch()").replace("{no_price}", "0.5")
             )
 
-    def unstrict(self, table: str) -> None:
+    def loosen_money(self) -> None:
         """As a table comes back from a dump made by a tool that knows no STRICT."""
         with closing(sqlite3.connect(self.data / "x402jobs.sqlite3")) as connection:
-            connection.executescript(f"""
+            connection.executescript("""
                 PRAGMA writable_schema = ON;
                 UPDATE sqlite_master SET sql = replace(sql, ') STRICT', ')')
-                    WHERE name = '{table}';
+                    WHERE name IN ('x402_executions', 'x402_resources');
                 PRAGMA writable_schema = RESET;""")
 
+    def everything(self) -> object:
+        return (self.data / "x402jobs.sqlite3").read_bytes()
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Planting]:
-    store = Planting(tmp_path / "data")
+
+class SupabasePlanting(SupabaseStore):
+    """A project of its own, whose tables have lost what they check, require and refer to."""
+
+    def __init__(self, rig: Rig) -> None:
+        super().__init__(rig)
+        rig.sql(FAITHFUL)
+        rig.sql(CARELESS)
+
+    def plant(self, script: str) -> None:
+        self._rig.sql(script.replace("{now}", "x402_now()").replace("{no_price}", "'NaN'"))
+
+    def loosen_money(self) -> None:
+        self._rig.sql("alter table x402_executions alter amount type numeric")
+
+    def everything(self) -> object:
+        tables = ("x402_executions", "x402_answers", "x402_workers", "x402_resources", "profiles")
+        return [self._rig.sql(f"select t::text, xmin::text from {name} t") for name in tables]
+
+
+FAITHFUL = """
+    alter table x402_executions alter amount type bigint;
+    create unique index if not exists x402_executions_task on x402_executions (caller_id, tile)
+        where kind = 'task' and state = 'claimed';
+    create unique index if not exists x402_executions_transfer
+        on x402_executions (network, transaction, log_index) where log_index is not null"""
+"""What a test may have dropped comes back."""
+CARELESS = """
+    do $$
+    declare
+        each record;
+    begin
+        for each in
+            select conrelid::regclass as tab, conname from pg_constraint
+            where contype in ('c', 'f') and connamespace = 'public'::regnamespace
+        loop
+            execute format('alter table %s drop constraint %I', each.tab, each.conname);
+        end loop;
+        for each in
+            select attname from pg_attribute
+            where attrelid = 'x402_executions'::regclass and attnum > 0 and attnotnull
+                and attname <> 'id'
+        loop
+            execute format('alter table x402_executions alter %I drop not null', each.attname);
+        end loop;
+    end $$"""
+
+
+@pytest.fixture(scope="module")
+def careless(rig: Rig) -> Iterator[Rig]:
+    """Every other test goes on with its constraints."""
+    with project(rig.postgres, "careless") as running:
+        yield running
+
+
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Planting]:
+    store: Any
+    if request.param == "sqlite":
+        store = SqlitePlanting(tmp_path / "data")
+    else:
+        store = SupabasePlanting(request.getfixturevalue("careless"))
     store.ada = store.catalogue.add_user("ada")
     store.catalogue.add_template(replace(HAIKU, owner_id=store.ada))
     store.keys.put_pay_to(store.ada, PAY_TO.upper().replace("X", "x"))
@@ -115,7 +190,7 @@ def shop(store: Planting, play_money: DevelopmentLedger) -> Planting:
     """One row in each state, a free one, a test of the owner's, tasks, a claim taken up again."""
     for state in State:
         sold(store, play_money, state)
-    store.ledger.take_over("w1", {"the claimed one": 1}, 1)
+    store.ledger.take_over("w1", {"the claimed one": 1}, 1, **PATIENT)
     for kind in (Kind.FREE, Kind.OWNER_TEST):
         unpaid: dict[str, Any] = {"claim_key": None, "payer": None, "network": None, "amount": 0}
         row = bought(id=f"the {kind} one", kind=kind, state=State.COMPLETED, **unpaid)
@@ -140,7 +215,7 @@ def broken(store: Planting) -> dict[str, list[str]]:
 def audit(store: Planting, play_money: Transfers | None) -> Audit:
     return Audit(
         store.audit,
-        SqliteLedger(store.database),
+        store.ledger,
         SystemClock(),
         opening_seconds=OPENING,
         run_seconds=RUN,
@@ -172,7 +247,8 @@ def task(state: str, change: str) -> str:
     return f"UPDATE x402_executions SET {change} WHERE id = 'the {state} task';"
 
 
-NOW = "unixepoch()"
+NOBODYS = "00000000-0000-4000-8000-00000000dead"
+NOW = "{now}"
 PLANTED = [
     ("words_known", of("claimed", "state = 'pending'"), ["the claimed one"]),
     ("words_known", of("free", "kind = 'gift'"), ["the free one"]),
@@ -282,13 +358,20 @@ PLANTED = [
     ("refund_noted", of("completed", "refund_transaction = '0x1'"), ["the completed one"]),
     ("refund_noted", of("refund_due", "refund_transaction = '0x1'"), ["the refund_due one"]),
     ("money_is_integer", of("settled", "amount = 0.01"), ["the settled one"]),
-    ("money_is_integer", of("claimed", "amount = 'ten'"), ["the claimed one"]),
     ("money_is_integer", of("released", "amount = -1"), ["the released one"]),
-    ("money_is_integer", "UPDATE x402_resources SET price_usdc = 0.5;", ["t1"]),
-    ("money_is_integer", "UPDATE x402_resources SET price_usdc = -1;", ["t1"]),
-    ("template_exists", of("refunded", "template_id = 'nothing'"), ["the refunded one"]),
+    ("money_is_integer", "UPDATE x402_resources SET price_usdc = {no_price};", [HAIKU.id]),
+    ("money_is_integer", "UPDATE x402_resources SET price_usdc = -1;", [HAIKU.id]),
+    ("template_exists", of("refunded", f"template_id = '{NOBODYS}'"), ["the refunded one"]),
     ("template_exists", of("free", "template_id = NULL"), ["the free one"]),
 ]
+
+
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+def test_an_amount_that_is_a_word_is_found_where_a_column_can_hold_it(shop: Planting) -> None:
+    shop.loosen_money()
+    shop.plant(of("claimed", "amount = 'ten'"))
+
+    assert broken(shop) == {"money_is_integer": ["the claimed one"]}
 
 
 def test_every_invariant_is_planted() -> None:
@@ -300,8 +383,7 @@ def test_a_planted_row_breaks_its_invariant_and_no_other(
     shop: Planting, play_money: DevelopmentLedger, name: str, script: str, rows: list[str]
 ) -> None:
     if name == "money_is_integer":
-        shop.unstrict("x402_executions")
-        shop.unstrict("x402_resources")
+        shop.loosen_money()
     shop.plant(script)
 
     assert broken(shop) == {name: rows}
@@ -332,7 +414,6 @@ UNDER_WAY = {
             SELECT "transaction" FROM x402_executions WHERE id = 'the settled one'
         ) WHERE id = 'the completed one';"""
     ),
-    "a deleted template": f"UPDATE x402_resources SET is_active = 0, deleted_at = {NOW};",
     "a task that takes its time": task("claimed", f"worker = 'gone', created_at = {NOW} - 717"),
     "a free run that broke off": of("free", "state = 'released', usage = NULL, code = 'TIMEOUT'"),
 }
@@ -345,15 +426,20 @@ def test_what_is_in_order_is_not_taken_for_a_fault(shop: Planting, script: str) 
     assert broken(shop) == {}
 
 
+def test_what_a_deleted_template_has_sold_is_in_order(shop: Planting) -> None:
+    assert shop.catalogue.delete_template(shop.ada, HAIKU.id, 2000.0)
+
+    assert broken(shop) == {}
+
+
 def test_what_is_found_is_of_one_moment_and_changes_nothing(shop: Planting) -> None:
-    before = (shop.data / "x402jobs.sqlite3").read_bytes()
+    before = shop.everything()
 
     shop.audit.findings(OPENING, RUN)
     audit(shop, None).check()
 
-    assert (shop.data / "x402jobs.sqlite3").read_bytes() == before
-    with shop.database.write():  # nothing is left open in which somebody would wait
-        pass
+    assert shop.everything() == before
+    shop.worker().ledger.beat("w2")  # nothing is left open in which somebody would wait
 
 
 # the development ledger
@@ -418,7 +504,7 @@ def test_a_planted_transfer_breaks_its_invariant_and_no_other(
     rows: list[str],
 ) -> None:
     with closing(sqlite3.connect(tmp_path / "play.sqlite3")) as connection:
-        connection.executescript(script)
+        connection.executescript(script.replace("{now}", "unixepoch()"))
 
     (found,) = audit(shop, play_money).check().broken
 
@@ -427,26 +513,25 @@ def test_a_planted_transfer_breaks_its_invariant_and_no_other(
 
 
 FINE_TRANSFERS = {
-    "between strangers": ("0xeve", "0xbob", f"{NOW} - 1"),
-    "of a settlement whose outcome was lost": (PAYERS[State.SETTLING], PAY_TO, f"{NOW} - 1"),
-    "younger than the check": ("0xeve", PAY_TO, f"{NOW} + 60"),
-    "younger than the check, of a claim": (PAYERS[State.CLAIMED], PAY_TO, f"{NOW} + 60"),
+    "between strangers": ("0xeve", "0xbob", -1),
+    "of a settlement whose outcome was lost": (PAYERS[State.SETTLING], PAY_TO, -1),
+    "younger than the check": ("0xeve", PAY_TO, 60),
+    "younger than the check, of a claim": (PAYERS[State.CLAIMED], PAY_TO, 60),
 }
 
 
-@pytest.mark.parametrize(("payer", "payee", "at"), FINE_TRANSFERS.values(), ids=FINE_TRANSFERS)
+@pytest.mark.parametrize(("payer", "payee", "later"), FINE_TRANSFERS.values(), ids=FINE_TRANSFERS)
 def test_a_transfer_that_is_none_of_our_faults_is_not_told(
     shop: Planting,
     play_money: DevelopmentLedger,
     tmp_path: Path,
     payer: str,
     payee: str,
-    at: str,
+    later: int,
 ) -> None:
     with closing(sqlite3.connect(tmp_path / "play.sqlite3")) as connection:
-        connection.executescript(
-            f"INSERT INTO transfers VALUES ('0xff', '{payer}', '{payee}', 10000, '{NONCE}', {at})"
-        )
+        connection.executescript(f"""INSERT INTO transfers VALUES
+            ('0xff', '{payer}', '{payee}', 10000, '{NONCE}', unixepoch() + {later})""")
 
     assert audit(shop, play_money).check().broken == []
 
@@ -504,10 +589,11 @@ def test_entries_of_one_state_are_those(shop: Planting, state: State) -> None:
 def test_entries_of_a_slug_are_those_of_every_template_that_had_it(
     shop: Planting, play_money: DevelopmentLedger
 ) -> None:
-    shop.catalogue.delete_template(shop.ada, "t1", 2000.0)
-    for name, slug in (("t2", "haiku"), ("t3", "ode")):
-        shop.catalogue.add_template(replace(HAIKU, id=name, owner_id=shop.ada, slug=slug))
-        shop.plant(of("settled" if name == "t2" else "completed", f"template_id = '{name}'"))
+    shop.catalogue.delete_template(shop.ada, HAIKU.id, 2000.0)
+    for state, slug in (("settled", "haiku"), ("completed", "ode")):
+        another = replace(HAIKU, id=str(uuid4()), owner_id=shop.ada, slug=slug)
+        shop.catalogue.add_template(another)
+        shop.plant(of(state, f"template_id = '{another.id}'"))
 
     haiku = shop.audit.entries(100, template=("ADA", "haiku"))
     ode = shop.audit.entries(100, template=("ada", "ode"), state=State.COMPLETED)
@@ -519,7 +605,8 @@ def test_entries_of_a_slug_are_those_of_every_template_that_had_it(
 
 def test_a_template_that_nobody_knows_is_named(shop: Planting) -> None:
     books = audit(shop, None)
-    shop.catalogue.add_template(replace(HAIKU, id="t2", owner_id=shop.ada, slug="unsold"))
+    unsold = replace(HAIKU, id=str(uuid4()), owner_id=shop.ada, slug="unsold")
+    shop.catalogue.add_template(unsold)
 
     assert books.entries(5, template=("ada", "unsold")).total == 0
     with pytest.raises(NotFound, match="no template @ada/hiaku"):
@@ -529,7 +616,7 @@ def test_a_template_that_nobody_knows_is_named(shop: Planting) -> None:
 
 
 def test_a_row_whose_template_has_gone_can_be_looked_at(shop: Planting) -> None:
-    shop.plant(of("settled", "template_id = 'nothing'"))
+    shop.plant(of("settled", f"template_id = '{NOBODYS}'"))
 
     entry = shop.audit.entry("the settled one")
 

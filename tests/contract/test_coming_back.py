@@ -9,6 +9,7 @@ from x402jobs.domain.listing import Listing
 
 from .conftest import CLAIM_KEY, HAIKU, bought, walked
 
+OTHER = HAIKU.id[:-1] + "2"
 DEBT = (State.SETTLING, State.SETTLED, State.REFUND_DUE)
 
 
@@ -18,7 +19,7 @@ def test_an_execution_is_found_by_its_id_with_its_templates_creator(store):
     assert store.ledger.execution("e1") == (row, store.ada)
 
 
-@pytest.mark.parametrize("execution_id", ["", "e", "e11", "E1", "%", "e1'--", "e1\x00", "\ufffd"])
+@pytest.mark.parametrize("execution_id", ["", "e", "e11", "E1", "%", "e1'--", "\ufffd"])
 def test_no_other_id_finds_it(store, execution_id):
     store.ledger.claim(bought())
 
@@ -37,7 +38,7 @@ def test_a_debt_comes_with_its_own_template_and_its_creators_key(store):
     debt = walked(store, *DEBT)
     bob = store.catalogue.add_user("bob")
     store.keys.put_claude_key(bob, "bob's", enabled=True)
-    ode = replace(HAIKU, id="t2", owner_id=bob, username="bob", slug="ode")
+    ode = replace(HAIKU, id=OTHER, owner_id=bob, username="bob", slug="ode")
     store.catalogue.add_template(ode)
     haiku = replace(HAIKU, owner_id=store.ada)
 
@@ -57,13 +58,13 @@ def test_a_debts_template_is_found_whatever_became_of_it(store, gone):
     else:
         store.catalogue.delete_template(store.ada, HAIKU.id, 2000.0)
         if "reused" in gone:
-            store.catalogue.add_template(replace(mine, id="t2", name="Another"))
+            store.catalogue.add_template(replace(mine, id=OTHER, name="Another"))
 
     listing = store.catalogue.listing("ada", "haiku", CLAIM_KEY)
 
     assert listing.owed.id == HAIKU.id
     assert (listing.owed.name, listing.owed.username) == ("Haiku", "ada")
-    assert (listing.template and listing.template.id) == ("t2" if "reused" in gone else None)
+    assert (listing.template and listing.template.id) == (OTHER if "reused" in gone else None)
 
 
 def test_a_key_that_is_off_pays_no_debt(store):

@@ -4,6 +4,9 @@ import pytest
 
 from x402jobs.domain.listing import ClaudeConfig
 
+NEW = "00000000-0000-4000-8000-0000000000aa"
+"""An account that nobody has heard of."""
+
 
 def listed(store):
     return store.catalogue.listing("ada", "haiku", None)
@@ -36,12 +39,44 @@ def test_the_payout_address_is_the_last_one_given_in_its_own_letter_case(store):
 
 
 def test_somebody_without_a_name_may_have_both(store):
-    store.keys.put_claude_key("nobody", "sealed")
-    store.keys.put_pay_to("nobody", "0xADA")
+    store.keys.put_claude_key(NEW, "sealed")
+    store.keys.put_pay_to(NEW, "0xADA")
 
-    assert store.keys.claude_config("nobody") == ClaudeConfig(True, True)
-    assert store.keys.pay_to("nobody") == "0xADA"
-    assert store.catalogue.username("nobody") is None
+    assert store.keys.claude_config(NEW) == ClaudeConfig(True, True)
+    assert store.keys.pay_to(NEW) == "0xADA"
+    assert store.catalogue.username(NEW) is None
+
+
+@pytest.mark.parametrize("user_id", [NEW, "nobody", "", "' OR 1=1"])
+def test_who_has_stored_nothing_has_nothing(store, user_id):
+    store.keys.put_claude_key(store.ada, "sealed")
+    store.keys.put_pay_to(store.ada, "0xADA")
+
+    assert store.keys.claude_config(user_id) == ClaudeConfig(False, False)
+    assert store.keys.put_claude_key(user_id, None, enabled=False) == ClaudeConfig(False, False)
+    assert store.keys.sealed_claude_key(user_id) is None
+    assert store.keys.pay_to(user_id) is None
+    store.keys.delete_claude_key(user_id)
+    store.keys.delete_pay_to(user_id)
+    assert listed(store).sealed_key == "sealed"
+    assert listed(store).pay_to == "0xADA"
+
+
+def test_a_key_that_is_switched_off_is_not_handed_out(store):
+    store.keys.put_claude_key(store.ada, "sealed")
+    assert store.keys.sealed_claude_key(store.ada) == "sealed"
+
+    store.keys.put_claude_key(store.ada, None, enabled=False)
+
+    assert store.keys.sealed_claude_key(store.ada) is None
+
+
+def test_a_sealed_key_of_any_length_comes_back_whole(store):
+    sealed = "v1.k1." + "Az09_-" * 20_000
+
+    store.keys.put_claude_key(store.ada, sealed)
+
+    assert store.keys.sealed_claude_key(store.ada) == sealed
 
 
 @pytest.mark.parametrize("switch", [None, True, False])

@@ -473,19 +473,21 @@ def test_sums_are_exact_however_large(store):
 
 
 def test_each_template_has_its_own_sales(store):
-    for name in ("t2", "t3"):
-        store.catalogue.add_template(replace(HAIKU, id=name, owner_id=store.ada, slug=name))
+    haiku, ode, unsold = HAIKU.id, HAIKU.id[:-1] + "2", HAIKU.id[:-1] + "3"
+    for each in (ode, unsold):
+        template = replace(HAIKU, id=each, owner_id=store.ada, slug=f"slug-{each[-1]}")
+        store.catalogue.add_template(template)
     for number, (template_id, state) in enumerate(
-        [("t2", COMPLETED), ("t1", COMPLETED), ("t2", State.REFUND_DUE), ("t1", COMPLETED)]
+        [(ode, COMPLETED), (haiku, COMPLETED), (ode, State.REFUND_DUE), (haiku, COMPLETED)]
     ):
         written(store, PAID, state, number, template_id=template_id)
 
-    found = store.ledger.sales(["t3", "t2", "unknown", "t1"])
+    found = store.ledger.sales([unsold, ode, "unknown", haiku])
 
-    assert found.get("t1") == Sales(calls=2, completed=2, revenue=20_000)
-    assert found.get("t2") == Sales(2, 1, 1, revenue=20_000, refunds_due=10_000)
-    assert found.get("t3", Sales()) == found.get("unknown", Sales()) == Sales()
-    assert store.ledger.sales(["t2"]).keys() == {"t2"}
+    assert found.get(haiku) == Sales(calls=2, completed=2, revenue=20_000)
+    assert found.get(ode) == Sales(2, 1, 1, revenue=20_000, refunds_due=10_000)
+    assert found.get(unsold, Sales()) == found.get("unknown", Sales()) == Sales()
+    assert store.ledger.sales([ode]).keys() == {ode}
 
 
 # who has asked for what

@@ -2,7 +2,7 @@
 
 from x402jobs.domain.execution import State
 
-from .conftest import bought, earlier
+from .conftest import PATIENT, bought, earlier
 
 
 def test_a_row_that_another_worker_has_is_not_taken_for_one_that_was_left(store):
@@ -11,7 +11,7 @@ def test_a_row_that_another_worker_has_is_not_taken_for_one_that_was_left(store)
     theirs = store.ledger.claim(bought(id="e2", worker="w2"))
     store.ledger.beat("w2")
 
-    assert store.ledger.take_over("w1", {theirs.id: theirs.attempt}, 10) == []
+    assert store.ledger.take_over("w1", {theirs.id: theirs.attempt}, 10, **PATIENT) == []
 
     assert earlier(store) == theirs
-    assert store.ledger.take_over("w2", {theirs.id: theirs.attempt}, 10) != []
+    assert store.ledger.take_over("w2", {theirs.id: theirs.attempt}, 10, **PATIENT) != []

@@ -18,6 +18,8 @@ ANSWERS = ("x402_answers", "sealed_answer")
 INTERNAL = ("x402_internal_api_keys", "sealed_key")
 PEPPERS = ("x402_peppers", "sealed_pepper")
 COLUMNS = [KEYS, PROMPTS, PAYMENTS, ANSWERS, INTERNAL, PEPPERS]
+BOBS = "00000000-0000-4000-8000-000000000000"
+"""A template's id, in front of HAIKU's."""
 
 
 @pytest.fixture
@@ -28,7 +30,7 @@ def full(store):
         store.keys.put_claude_key(user_id, f"key of {user_id}", enabled=False)
     store.catalogue.add_user("eve")
     store.catalogue.add_template(
-        replace(HAIKU, id="t0", owner_id=bob, username="bob", sealed_prompt="bob's prompt")
+        replace(HAIKU, id=BOBS, owner_id=bob, username="bob", sealed_prompt="bob's prompt")
     )
     for execution_id in ("e4", "e1", "e3", "e2", "e5"):
         claim = bought(id=execution_id, claim_key=execution_id)
@@ -75,8 +77,8 @@ def test_each_value_comes_with_its_row_and_its_owner_in_the_order_of_the_rows(fu
 
     assert values(full, KEYS) == [SealedValue(each, each, f"key of {each}") for each in users]
     assert values(full, PROMPTS) == [
-        SealedValue("t0", full.bob, "bob's prompt"),
-        SealedValue("t1", full.ada, HAIKU.sealed_prompt),
+        SealedValue(BOBS, full.bob, "bob's prompt"),
+        SealedValue(HAIKU.id, full.ada, HAIKU.sealed_prompt),
     ]
     assert values(full, PAYMENTS) == [SealedValue(e, e, f"payment {e}") for e in ("e2", "e4")]
     assert values(full, ANSWERS) == [SealedValue(e, e, f"answer {e}") for e in ("e1", "e3")]
@@ -97,9 +99,9 @@ def test_a_page_is_as_long_as_was_asked_and_begins_behind_the_last_one(full):
 
 
 def test_the_prompt_of_a_deleted_template_is_there_too(full):
-    assert full.catalogue.delete_template(full.ada, "t1", 2000.0)
+    assert full.catalogue.delete_template(full.ada, HAIKU.id, 2000.0)
 
-    assert [each.row for each in values(full, PROMPTS)] == ["t0", "t1"]
+    assert [each.row for each in values(full, PROMPTS)] == [BOBS, HAIKU.id]
 
 
 @pytest.mark.parametrize("column", COLUMNS)
@@ -135,7 +137,7 @@ def test_nothing_else_of_a_row_changes(full):
 
     after = full.catalogue.listing("ada", "haiku", "e4")
     assert done == [2] * len(COLUMNS)
-    assert after.template == replace(before.template, sealed_prompt="fresh t1")
+    assert after.template == replace(before.template, sealed_prompt=f"fresh {HAIKU.id}")
     assert (after.earlier, after.sealed_key) == (before.earlier, None)
     assert not full.keys.claude_config(full.ada).is_enabled
 

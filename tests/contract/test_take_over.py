@@ -9,7 +9,7 @@ import pytest
 from x402jobs.domain.errors import Superseded, TransferUsed
 from x402jobs.domain.execution import State
 
-from .conftest import bought, earlier, walked
+from .conftest import PATIENT, bought, earlier, ran, walked
 
 UNFINISHED = {
     State.CLAIMED: (),
@@ -23,6 +23,8 @@ FINISHED = {
     State.REFUNDED: (State.SETTLING, State.SETTLED, State.REFUND_DUE, State.REFUNDED),
 }
 DAY = 86400
+OPENING, RUN = 90.0, 660.0
+LIMITS = {"opening_seconds": OPENING, "run_seconds": RUN}
 
 
 def states(names):
@@ -34,7 +36,7 @@ def test_the_rows_of_a_worker_that_is_gone_are_taken_with_one_attempt_more(store
     row = walked(store, *states(UNFINISHED[state]))
     store.unseen("w1", 16)
 
-    taken = store.ledger.take_over("w2", {}, 10)
+    taken = store.ledger.take_over("w2", {}, 10, **PATIENT)
 
     assert taken == [(replace(row, worker="w2", attempt=row.attempt + 1), None)]
     assert earlier(store) == taken[0][0]
@@ -47,7 +49,7 @@ def test_what_has_ended_is_nobodys_to_take(store, state):
     row = walked(store, *FINISHED[state])
     store.unseen("w1", 1000)
 
-    assert store.ledger.take_over("w2", {row.id: row.attempt}, 10) == []
+    assert store.ledger.take_over("w2", {row.id: row.attempt}, 10, **PATIENT) == []
     assert earlier(store) == row
 
 
@@ -59,28 +61,78 @@ def test_the_rows_of_a_worker_that_beats_are_its_own(store, seconds):
     if seconds:
         store.unseen("w1", seconds)
 
-    assert store.ledger.take_over("w2", {}, 10) == []
+    assert store.ledger.take_over("w2", {}, 10, **PATIENT) == []
     assert earlier(store) == row
 
 
 def test_a_worker_that_has_never_beaten_is_gone_once_its_row_is_old_enough(store):
     now = store.now()
     store.ledger.claim(bought(created_at=now - 13))
-    assert store.ledger.take_over("w2", {}, 10) == []
+    assert store.ledger.take_over("w2", {}, 10, **PATIENT) == []
 
     store.ledger.claim(bought(id="e2", claim_key="other", created_at=now - 17))
 
-    assert [row.id for row, _ in store.ledger.take_over("w2", {}, 10)] == ["e2"]
+    assert [row.id for row, _ in store.ledger.take_over("w2", {}, 10, **PATIENT)] == ["e2"]
 
 
 def test_a_row_its_worker_has_given_up_is_taken_at_once_at_that_attempt_alone(store):
     row = walked(store, State.SETTLING)
     store.ledger.beat("w1")
 
-    assert store.ledger.take_over("w1", {row.id: row.attempt + 1, "e9": 1}, 10) == []
-    ((taken, _),) = store.ledger.take_over("w1", {row.id: row.attempt}, 10)
+    assert store.ledger.take_over("w1", {row.id: row.attempt + 1, "e9": 1}, 10, **PATIENT) == []
+    ((taken, _),) = store.ledger.take_over("w1", {row.id: row.attempt}, 10, **PATIENT)
 
     assert (taken.id, taken.attempt, taken.worker) == (row.id, row.attempt + 1, "w1")
+
+
+def held(store, what, seconds, **facts):
+    """A row of w1's, which beats, as if it had been created so many seconds ago."""
+    if what == "task":
+        row = ran()
+        assert store.ledger.begin(row)
+    else:
+        row = walked(store, *states(UNFINISHED[State(what)]))
+    aged = replace(row, created_at=store.now() - seconds, **facts)
+    store.ledger.swap(row, aged)
+    store.ledger.beat("w1")
+    return aged
+
+
+@pytest.mark.parametrize(("what", "limit"), [("claimed", OPENING), ("task", RUN), ("settled", RUN)])
+def test_what_is_held_longer_than_it_can_last_is_taken_from_a_worker_that_beats(store, what, limit):
+    row = held(store, what, limit - 30)
+    assert store.ledger.take_over("w2", {}, 10, **LIMITS) == []
+
+    old = replace(row, created_at=store.now() - limit - 1)
+    store.ledger.swap(row, old)
+
+    assert store.ledger.take_over("w2", {}, 10, **LIMITS) == [
+        (replace(old, worker="w2", attempt=2), None)
+    ]
+    with pytest.raises(Superseded):
+        store.ledger.swap(old, replace(old, code="its worker's"))
+
+
+def test_ones_own_row_is_no_exception(store):
+    held(store, "claimed", OPENING + 1)
+
+    ((taken, _),) = store.ledger.take_over("w1", {}, 10, **LIMITS)
+
+    assert (taken.worker, taken.attempt) == ("w1", 2)
+
+
+def test_a_settlement_waits_for_as_long_as_it_takes(store):
+    row = held(store, "settling", 10 * DAY)
+
+    assert store.ledger.take_over("w2", {}, 10, **LIMITS) == []
+    assert earlier(store) == row
+
+
+def test_a_run_has_its_time_from_its_settlement_on(store):
+    row = held(store, "settled", RUN + 1, settled_at=store.now() - RUN + 30)
+
+    assert store.ledger.take_over("w2", {}, 10, **LIMITS) == []
+    assert earlier(store) == row
 
 
 def test_the_sealed_payment_comes_with_the_row(store):
@@ -88,7 +140,7 @@ def test_the_sealed_payment_comes_with_the_row(store):
     store.ledger.swap(row, row.become(State.SETTLING), sealed_payment="sealed")
     store.unseen("w1", 16)
 
-    assert [sealed for _, sealed in store.ledger.take_over("w2", {}, 10)] == ["sealed"]
+    assert [sealed for _, sealed in store.ledger.take_over("w2", {}, 10, **PATIENT)] == ["sealed"]
 
 
 def test_no_more_are_taken_than_asked_for_the_oldest_first(store):
@@ -96,9 +148,9 @@ def test_no_more_are_taken_than_asked_for_the_oldest_first(store):
         claim = bought(id=f"e{number}", claim_key=f"c{number}", created_at=1000.0 - number)
         store.ledger.claim(claim)
 
-    taken = [row.id for row, _ in store.ledger.take_over("w2", {}, 2)]
+    taken = [row.id for row, _ in store.ledger.take_over("w2", {}, 2, **PATIENT)]
     store.ledger.beat("w2")
-    rest = [row.id for row, _ in store.ledger.take_over("w3", {}, 9)]
+    rest = [row.id for row, _ in store.ledger.take_over("w3", {}, 9, **PATIENT)]
 
     assert (sorted(taken), sorted(rest)) == (["e3", "e4"], ["e0", "e1", "e2"])
 
@@ -114,7 +166,9 @@ def test_of_those_who_come_at_once_one_takes_each_row(store):
 
     def take(number):
         gate.wait()
-        return [row.id for row, _ in workers[number].ledger.take_over(f"t{number}", {}, 5)]
+        return [
+            row.id for row, _ in workers[number].ledger.take_over(f"t{number}", {}, 5, **PATIENT)
+        ]
 
     with ThreadPoolExecutor(8) as pool:
         taken = [id for ids in pool.map(take, range(8)) for id in ids]

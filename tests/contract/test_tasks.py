@@ -9,7 +9,7 @@ import pytest
 from x402jobs.domain.errors import Superseded
 from x402jobs.domain.execution import State
 
-from .conftest import bought, ran
+from .conftest import PATIENT, bought, ran
 
 WHOLE = {"model": "claude", "usage": {"output_tokens": 3}, "stop_reason": "end_turn"}
 
@@ -56,7 +56,7 @@ def test_a_task_whose_worker_is_gone_is_taken_over_and_its_late_ending_lost(stor
     store.ledger.begin(row)
     store.unseen("w1", 16)
 
-    ((taken, sealed_payment),) = store.ledger.take_over("w2", {}, 10)
+    ((taken, sealed_payment),) = store.ledger.take_over("w2", {}, 10, **PATIENT)
 
     assert (taken.id, taken.attempt, taken.worker, sealed_payment) == ("r1", 2, "w2", None)
     with pytest.raises(Superseded):

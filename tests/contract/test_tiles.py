@@ -1,12 +1,11 @@
 """Trees of tiles, their order and who sees what of them, whatever store is behind them."""
 
 import random
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from threading import Barrier
 
 import pytest
 
+from tests.contract.conftest import race
 from x402jobs.domain.coords import Coords
 from x402jobs.domain.errors import (
     AboveIsPrivate,
@@ -63,18 +62,6 @@ def below(store, text, reader="u"):
 
 def context(store, text, reader="u"):
     return store.tiles.context(Coords.parse(full(text)), reader)
-
-
-def race(count, run):
-    """What `run(0)`, `run(1)`, … came to, all begun together."""
-    together = Barrier(count)
-
-    def begin(number):
-        together.wait()
-        return run(number)
-
-    with ThreadPoolExecutor(count) as threads:
-        return list(threads.map(begin, range(count)))
 
 
 def test_every_field_of_a_tile_comes_back_as_it_went(store):
@@ -217,6 +204,60 @@ def test_a_tile_does_not_become_public_while_the_one_above_it_hides(store):
             return True
 
         assert sorted(race(2, change)) == [False, True]
+
+
+@pytest.mark.parametrize("deleted", ["", "1", "1,2"])
+def test_no_tile_is_left_behind_when_those_above_it_are_deleted(store, deleted):
+    workers = [store.worker() for _ in range(4)]
+    for group in range(6):
+        grow(store, *(f"u,{group}{down}" for down in ("", ":1", ":1,2", ":2")))
+
+        def change(number, group=group):
+            tiles = workers[number % 4].tiles
+            try:
+                if number == 6:
+                    tiles.delete(Coords.parse(f"u,{group}:{deleted}"))
+                elif number == 0:
+                    tiles.add_plan(plan(f"u,{group}:1,2"))
+                else:
+                    tiles.add(tile(f"u,{group}:1,2,{number}"))
+            except (NothingAbove, NotFound):
+                return False
+            return True
+
+        race(7, change)
+
+    there = {each.coords for each in store.tiles.tiles_of("u", 1000, 0).items}
+    assert [str(each) for each in there if each.path and each.parent not in there] == []
+
+
+def test_nothing_is_public_under_what_hides_at_that_moment(store):
+    workers = [store.worker() for _ in range(4)]
+    for group in range(6):
+        root, *children = grow(
+            store, f"u,{group}", *(f"u,{group}:{step}" for step in range(1, 6)), visibility=PRIVATE
+        )
+        store.tiles.replace(root, root := replace(root, visibility=PUBLIC, updated_at=1001.0))
+
+        def change(number, root=root, children=children):
+            tiles = workers[number % 4].tiles
+            try:
+                if number == 5:
+                    tiles.replace(root, replace(root, visibility=PRIVATE, updated_at=1002.0))
+                elif number == 6:
+                    tiles.add(tile(f"{root.coords}:6", visibility=PUBLIC))
+                else:
+                    before = children[number]
+                    tiles.replace(before, replace(before, visibility=PUBLIC, updated_at=1002.0))
+            except (AboveIsPrivate, BelowIsPublic):
+                return False
+            return True
+
+        race(7, change)
+
+    there = {each.coords: each.visibility for each in store.tiles.tiles_of("u", 1000, 0).items}
+    public = [each for each, visibility in there.items() if visibility is PUBLIC]
+    assert [str(each) for each in public if each.path and there[each.parent] is PRIVATE] == []
 
 
 def test_a_change_writes_what_may_change_and_nothing_else(store):
@@ -457,12 +498,12 @@ def test_a_root_is_made_once_by_all_who_need_it_at_once(store):
 def test_a_plan_is_made_once_by_all_who_need_it_at_once(store):
     grow(store, "u,0")
     workers = [store.worker() for _ in range(4)]
-    plans = [plan("u,0", Hexplan((Step(f"Step {n}", "u,0"),))) for n in range(20)]
+    plans = [plan("u,0", Hexplan((Step(f"Step {n}", "u,0"),))) for n in range(100)]
 
-    made = race(20, lambda number: workers[number % 4].tiles.add_plan(plans[number]))
+    made = race(100, lambda number: workers[number % 4].tiles.add_plan(plans[number]))
 
     assert made[0] in plans
-    assert made == [made[0]] * 20
+    assert made == [made[0]] * 100
     assert context(store, "u,0").hexplan == made[0]
     assert store.tiles.tiles_of("u", 100, 0).total == 2
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.contract.conftest import HAIKU, SqliteStore, bought, earlier, walked
+from tests.contract.conftest import HAIKU, PATIENT, SqliteStore, bought, earlier, walked
 from tests.fakes import FakeChain, FakeClock, FakeFacilitator, PlainBox
 from tests.services.test_paygate import PAYMENT
 from tests.services.test_settlement import BLIND, LOST, MOVED
@@ -19,10 +19,18 @@ from x402jobs.ports import Canceled
 from x402jobs.services import caretaker
 from x402jobs.services.caretaker import Caretaker
 from x402jobs.services.left_rows import LeftRows
-from x402jobs.services.recovery import INTERRUPTED, LONGEST_PAUSE_SECONDS, Recovery
+from x402jobs.services.recovery import (
+    INTERRUPTED,
+    LONGEST_PAUSE_SECONDS,
+    OVERDUE_SECONDS,
+    Recovery,
+)
 from x402jobs.services.runs import Runs
 from x402jobs.services.settlement import Settlement
 from x402jobs.services.settlement import payment_place as place
+
+OPENING, RUN = 1e10, 2e10
+"""The rows of these tests are from 1970, and yet not to be overdue."""
 
 
 class Bench:
@@ -47,6 +55,8 @@ class Bench:
             left=self.left,
             clock=self.clock,
             worker="w2",
+            opening_seconds=OPENING,
+            run_seconds=RUN,
         )
 
     def settling(self):
@@ -153,6 +163,29 @@ def test_a_row_of_ones_own_is_taken_up_once_it_is_left(bench):
     assert bench.round() == 1
     assert bench.row.state is State.REFUND_DUE
     assert bench.left.due() == {}
+
+
+@pytest.mark.parametrize(
+    ("states", "seconds", "ending"),
+    [
+        ((), OPENING, State.RELEASED),
+        ((State.SETTLING, State.SETTLED), RUN, State.REFUND_DUE),
+    ],
+)
+def test_what_nobody_can_be_working_on_is_ended_although_its_worker_beats(
+    bench, states, seconds, ending
+):
+    row = walked(bench.store, *states)
+    bench.ledger.beat("w1")
+    now = bench.store.now()
+    bench.ledger.swap(row, replace(row, created_at=now - seconds - OVERDUE_SECONDS + 20))
+    assert bench.round() == 0
+
+    row = replace(row, created_at=now - seconds - OVERDUE_SECONDS - 1)
+    bench.ledger.swap(row, row)
+
+    assert bench.round() == 1
+    assert (bench.row.state, bench.row.code) == (ending, INTERRUPTED)
 
 
 def test_a_row_that_has_ended_meanwhile_is_forgotten(bench):
@@ -262,7 +295,11 @@ def test_a_beat_does_not_wait_for_a_recovery(tended, monkeypatch):
     monkeypatch.setattr(tended.recovery, "round", lambda: gate.wait(5) and 0)
     tended.store.unseen("w2", 100)
 
-    eventually(lambda: tended.ledger.take_over("w3", {}, 9) == [] and not is_unseen(tended.store))
+    eventually(
+        lambda: (
+            tended.ledger.take_over("w3", {}, 9, **PATIENT) == [] and not is_unseen(tended.store)
+        )
+    )
 
     gate.set()
 

@@ -2,26 +2,24 @@
 
 import os
 import time
-from pathlib import Path
 
 import pytest
 
-from tests.rotation_drill import PLACES, Outcome, Server, drill
+from tests.rotation_drill import House, Outcome, drill
 from x402jobs.adapters.key_ring import SETTLING_SECONDS, KeyRingFile
 from x402jobs.ports import Form
-from x402jobs.services.rotation import Rotation
 
 ROWS, KILLS = 10_000, 10
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("rotation") / "data"
+def house(tmp_path_factory: pytest.TempPathFactory) -> House:
+    return House(tmp_path_factory.mktemp("rotation") / "data")
 
 
 @pytest.fixture(scope="module")
-def outcome(data: Path) -> Outcome:
-    return drill(data, ROWS, KILLS)
+def outcome(house: House) -> Outcome:
+    return drill(house, ROWS, KILLS)
 
 
 def test_the_drill_went_as_planned(outcome: Outcome) -> None:
@@ -49,13 +47,19 @@ def test_nothing_that_was_written_meanwhile_is_lost(outcome: Outcome) -> None:
     assert outcome.lost == []
 
 
-def test_the_new_key_alone_opens_everything(outcome: Outcome, data: Path) -> None:
-    then = time.time() - 2 * SETTLING_SECONDS
-    os.utime(data / "keys", (then, then))
-    KeyRingFile(data / "keys").remove(["k1", "k2"])
+def test_a_change_of_any_single_character_is_refused_and_told(outcome: Outcome) -> None:
+    assert outcome.tampered > 1000
+    assert (outcome.opened, outcome.not_told) == ([], [])
 
-    server = Server(data)
-    standing = Rotation(server.sealed, server.box, PLACES).standing()
+
+def test_the_new_key_alone_opens_everything(outcome: Outcome, house: House) -> None:
+    ring = house.data / "keys"
+    then = time.time() - 2 * SETTLING_SECONDS
+    os.utime(ring, (then, then))
+    KeyRingFile(ring).remove(["k1", "k2"])
+
+    server = house.server()
+    standing = server.rotation.standing()
     server.database.close()
 
     assert (standing.key_ids, standing.unreadable) == (("k3",), [])

@@ -14,7 +14,7 @@ from tests.simulator.ledger import ModelCatalogue, ModelLedger
 from tests.simulator.pairs import UNKNOWN
 from tests.simulator.peers import FORGED, SIGNED, Case, ModelChain
 from tests.simulator.schedule import Process, Schedule
-from tests.simulator.worker import BOX, LOG, Line, Worker
+from tests.simulator.worker import BOX, LOG, RUN_SECONDS, Line, Worker
 from x402jobs.domain.call import Call
 from x402jobs.domain.errors import Conflict, StoreUnavailable, X402JobsError
 from x402jobs.domain.events import Done
@@ -53,10 +53,8 @@ KEY = BOX.seal("sk-ant-demo", claude_key_place("ada"))
 DAY = 24 * 3600.0
 SETTLING_DOWN_SECONDS = 120.0
 """What spec/money.md allows beyond a payment's own window and a run's own limit."""
-RUN_SECONDS = 60.0
-"""Longer than any speech of this Claude's."""
 MISHAPS = ("crash before", "crash after", "still before", "still after")
-STORE_MISHAPS = ("store down", "store answer lost", "store down", *MISHAPS)
+STORE_MISHAPS = ("store down", "store answer lost", "store late", *MISHAPS)
 
 
 class History:

@@ -63,16 +63,24 @@ class ModelLedger:
         self._step(row, after, sealed_payment, sealed_answer)
 
     def take_over(
-        self, worker: str, left: Mapping[str, int], limit: int
+        self,
+        worker: str,
+        left: Mapping[str, int],
+        limit: int,
+        *,
+        opening_seconds: float,
+        run_seconds: float,
     ) -> list[tuple[Execution, str | None]]:
         if not self.open:
             return []
-        unseen = self._now() - UNSEEN_SECONDS
+        now = self._now()
+        unseen = now - UNSEEN_SECONDS
         found = [
             row
             for row in (self.rows[id] for id in self.open)
             if (left.get(row.id) == row.attempt and row.worker == worker)
             or self.seen.get(row.worker, row.created_at) < unseen
+            or self.is_overdue(row, now, opening_seconds, run_seconds)
         ]
         found.sort(key=lambda row: row.created_at)
         taken = []
@@ -106,6 +114,16 @@ class ModelLedger:
 
     def sealed_answer(self, execution: Execution) -> str | None:
         return self.answers.get(execution.id)
+
+    def is_overdue(
+        self, row: Execution, now: float, opening_seconds: float, run_seconds: float
+    ) -> bool:
+        """Whether it is held longer than it can last."""
+        if row.state is State.CLAIMED:
+            lasts = run_seconds if row.kind is Kind.TASK else opening_seconds
+            return row.created_at < now - lasts
+        began = max(row.created_at, row.settled_at or row.created_at)
+        return row.state is State.SETTLED and began < now - run_seconds
 
     def _step(
         self, row: Execution, after: Execution, payment: str | None, answer: str | None

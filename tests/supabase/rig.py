@@ -10,26 +10,31 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
-import psycopg
 
 from tests.node_packages import newest_node, packages
+from tests.supabase.front import Front
 from tests.supabase.postgres import Postgres, postgres
 from tests.waiting import eventually, free_port
+from x402jobs.adapters.migrations import migrate
 
 HERE = Path(__file__).parent
-MIGRATIONS = HERE.parent.parent / "migrations"
 START_SECONDS = 30
 
 AS_SUPABASE = """
-    create role anon nologin noinherit;
-    create role authenticated nologin noinherit;
-    create role service_role nologin noinherit bypassrls;
+    do $$
+    begin
+        if not exists (select from pg_roles where rolname = 'anon') then  -- the whole server has it
+            create role anon nologin noinherit;
+            create role authenticated nologin noinherit;
+            create role service_role nologin noinherit bypassrls;
+        end if;
+    end $$;
     grant usage on schema public to anon, authenticated, service_role;
     alter default privileges in schema public
         grant all on tables to anon, authenticated, service_role;
@@ -60,11 +65,24 @@ secret_key = "{secret_key}"
 class Rig:
     """A project that runs: what the product is told about it, and what is behind its doors."""
 
-    url: str
+    front: Front
     secret_key: str
     publishable_key: str
     postgres: Postgres
     database: str
+
+    @property
+    def url(self) -> str:
+        return self.front.url
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the product is told."""
+        return {"SUPABASE_URL": self.url, "SUPABASE_SECRET_KEY": self.secret_key}
+
+    def token(self, user_id: str) -> str:
+        """A good access token of this account's."""
+        return self.front.accounts.token(user_id)
 
     def sql(self, text: str, *values: object) -> list[dict[str, Any]]:
         """Ask, or change, the database behind the product's back."""
@@ -83,73 +101,75 @@ class Rig:
             end $$""")
 
 
-def migrate(url: str) -> None:
-    """Apply every migration, in order."""
-    with psycopg.connect(url, autocommit=True) as connection:
-        for each in sorted(MIGRATIONS.glob("*.sql")):
-            connection.execute(each.read_text())  # type: ignore[call-overload]
-
-
 @contextmanager
-def project(server: Postgres, database: str = "shop") -> Iterator[Rig]:
-    """A project over a fresh database of this server."""
+def project(server: Postgres, database: str = "shop", before: str = "") -> Iterator[Rig]:
+    """A project over a fresh database of this server, which had this in it before us."""
     server.sql("postgres", f"create database {database}")
-    server.sql(database, AS_SUPABASE)
+    server.sql(database, AS_SUPABASE + before)
     migrate(server.url(database))
-    publishable_key = f"sb_publishable_{secrets.token_urlsafe(24)}"
-    secret_key = f"sb_secret_{secrets.token_urlsafe(24)}"
-    port = free_port()
-    config = CONFIG.format(
-        port=port,
-        url=server.url(database),
-        jwt_secret=secrets.token_urlsafe(48),
-        publishable_key=publishable_key,
-        secret_key=secret_key,
-    )
-    with _lite(config):
-        url = f"http://127.0.0.1:{port}"
-        if not eventually(lambda: _answers(url, publishable_key), START_SECONDS):
-            raise AssertionError("@supabase/lite did not start")
-        yield Rig(url, secret_key, publishable_key, server, database)
+    keys = f"sb_publishable_{_random()}", f"sb_secret_{_random()}"
+    with _lite(server.url(database), *keys) as port, closing(Front(port)) as front:
+        publishable_key, secret_key = keys
+        yield Rig(front, secret_key, publishable_key, server, database)
 
 
 @contextmanager
-def rig() -> Iterator[Rig]:
-    """A PostgreSQL with one project; both end afterwards."""
-    with postgres(free_port) as server, project(server) as running:
+def rig(programs: Path | None = None) -> Iterator[Rig]:
+    """A PostgreSQL, of these programs, with one project; both end afterwards."""
+    with postgres(programs) as server, project(server) as running:
         yield running
 
 
 @contextmanager
-def _lite(config: str) -> Iterator[None]:
-    """lite, in a directory of its own, telling nobody and elevating nobody."""
+def _lite(database: str, publishable_key: str, secret_key: str) -> Iterator[int]:
+    """lite, in a directory of its own, telling nobody and elevating nobody; its port."""
     modules, node = packages(HERE), newest_node()
+    program = str(modules / "@supabase" / "lite" / "dist" / "cli" / "index.js")
     directory = Path(tempfile.mkdtemp(prefix="lite-"))
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, directory)
         (directory / "supabase").mkdir()
-        (directory / "supabase" / "config.toml").write_text(config)
         log = stack.enter_context((directory / "log").open("wb"))
-        process = subprocess.Popen(
-            [
-                node,
-                str(modules / "@supabase" / "lite" / "dist" / "cli" / "index.js"),
-                *("--no-telemetry", "start", "--no-admin"),
-            ],
-            cwd=directory,
-            env={**os.environ, "DO_NOT_TRACK": "1", "LITE_TELEMETRY": "0"},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
-        stack.callback(process.wait)
-        stack.callback(process.kill)
-        yield
+        for _ in range(3):  # somebody else may be faster to take the port
+            port = free_port()
+            config = CONFIG.format(
+                port=port,
+                url=database,
+                jwt_secret=_random(),
+                publishable_key=publishable_key,
+                secret_key=secret_key,
+            )
+            (directory / "supabase" / "config.toml").write_text(config)
+            process = subprocess.Popen(
+                [node, program, "--no-telemetry", "start", "--no-admin"],
+                cwd=directory,
+                env={**os.environ, "DO_NOT_TRACK": "1", "LITE_TELEMETRY": "0"},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for us alone
+            )
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            if _started(process, port, secret_key):
+                yield port
+                return
+        raise AssertionError(f"lite did not start:\n{(directory / 'log').read_text()}")
 
 
-def _answers(url: str, key: str) -> bool:
+def _started(process: subprocess.Popen[bytes], port: int, key: str) -> bool:
+    eventually(lambda: process.poll() is not None or _answers(port, key), START_SECONDS)
+    return process.poll() is None and _answers(port, key)
+
+
+def _answers(port: int, key: str) -> bool:
+    url = f"http://127.0.0.1:{port}/rest/v1/"
     try:
-        reply = httpx.get(f"{url}/rest/v1/", headers={"apikey": key}, trust_env=False, timeout=5)
-        return reply.status_code < 500
+        reply = httpx.get(url, headers={"apikey": key}, trust_env=False, timeout=5)
+        return reply.status_code == 200
     except httpx.TransportError:
         return False
+
+
+def _random() -> str:
+    return secrets.token_urlsafe(36)

@@ -10,13 +10,13 @@ from typing import Any
 from urllib.parse import urlencode
 
 from tests.conftest import CREATOR_KEY
+from tests.supabase.postgres import Postgres
 from tests.waiting import free_port
 from tests.wire.conftest import ROOT, Server, serving
 from tests.wire.test_nginx import nginx
 from x402jobs.domain.coords import Coords
 from x402jobs.domain.secret import Secret
 from x402jobs.domain.tile import Tile
-from x402jobs.stores import catalogue, internal_keys
 
 DOOR = "/api/stream/execute-task"
 SEED_3 = Path(__file__).with_name("seed_3")
@@ -43,7 +43,7 @@ class Account:
     def at(cls, server: Server) -> "Account":
         """Somebody new."""
         name = f"visitor{next(_numbers)}"
-        user_id = catalogue(server.settings).add_user(name)
+        user_id = server.store.catalogue.add_user(name)
         server.services.integrations.save_claude_config(user_id, Secret(CREATOR_KEY))
         return cls(server, name, user_id)
 
@@ -70,8 +70,7 @@ class Account:
 
     def internal_key(self) -> str:
         """The key by which a trusted service speaks for this account."""
-        keys = internal_keys(self.server.settings)
-        return keys.get_or_create(self.id, "tools")[1].reveal()
+        return self.server.internal_key(self.id)
 
     def door(self, coords: str, **asked: str) -> str:
         """The address that runs a tile."""
@@ -79,13 +78,19 @@ class Account:
 
 
 @contextmanager
-def behind_nginx(directory: Path, **environment: str) -> Iterator[Server]:
+def behind_nginx(
+    directory: Path, postgres: Postgres | None = None, **environment: str
+) -> Iterator[Server]:
     """A shop with the nginx configuration that we ship in front of it."""
     port, socket = free_port(), f"unix:{directory}/x402jobs.sock"
     with (
         nginx(directory, port),
         serving(
-            directory, f"https://127.0.0.1:{port}", X402JOBS_BIND=socket, **environment
+            directory,
+            f"https://127.0.0.1:{port}",
+            postgres=postgres,
+            X402JOBS_BIND=socket,
+            **environment,
         ) as server,
     ):
         yield server

@@ -4,7 +4,6 @@ import itertools
 import os
 import signal
 import socket
-import sqlite3
 import ssl
 import struct
 import subprocess
@@ -18,16 +17,22 @@ from typing import Any, Self
 import httpx
 import pytest
 
+from tests.beneath import Beneath, beneath
 from tests.conftest import CREATOR_KEY, PAY_TO, PRICE, RAIN, SYSTEM_PROMPT, decoded
+from tests.supabase.postgres import Postgres
 from tests.waiting import eventually, free_port
+from x402jobs.adapters.clock import SystemClock
 from x402jobs.devkit.claude_server import Call, ClaudeServer
 from x402jobs.devkit.development_ledger import DevelopmentLedger, Transfer
 from x402jobs.devkit.wallet import Wallet, sign
 from x402jobs.domain.secret import Secret
 from x402jobs.domain.template_draft import TemplateDraft
+from x402jobs.ports import Store
 from x402jobs.services import Services
+from x402jobs.services.iam import InternalKeys
+from x402jobs.services.iam.pepper import Pepper
 from x402jobs.settings import Settings
-from x402jobs.stores import catalogue, local_tokens
+from x402jobs.stores import secret_box, store
 from x402jobs.wiring import build_services, development_ledger
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -161,13 +166,15 @@ class Server:
     pid: int
     log: Path
     settings: Settings
+    beneath: Beneath
+    store: Store
     services: Services
     ledger: DevelopmentLedger
     claude: ClaudeServer
     ada: str
     wallet: Wallet
     quotes: dict[str, dict[str, Any]] = field(default_factory=dict)
-    first_row: int = 0
+    known: frozenset[str] = frozenset()
     first_transfer: int = 0
 
     path = "/@ada/haiku"
@@ -184,9 +191,9 @@ class Server:
         return replace(
             self,
             wallet=wallet,
-            first_row=self._ask("SELECT coalesce(max(rowid), 0) AS last FROM x402_executions")[0][
-                "last"
-            ],
+            known=frozenset(
+                row["id"] for row in self.beneath.sql("SELECT id FROM x402_executions")
+            ),
             first_transfer=len(self.ledger.transfers()),
         )
 
@@ -203,8 +210,13 @@ class Server:
 
     def token(self, username: str = "ada") -> str:
         """A good bearer token; the user is made when missing."""
-        user_id = catalogue(self.settings).add_user(username)
-        return local_tokens(self.settings).issue(user_id)
+        return self.beneath.token(self.store.catalogue.add_user(username))
+
+    def internal_key(self, user_id: str) -> str:
+        """The key by which a trusted service speaks for this account."""
+        identities, box = self.store.identities, secret_box(self.settings)
+        keys = InternalKeys(identities, Pepper(identities, box), box, SystemClock())
+        return keys.get_or_create(user_id, "tools")[1].reveal()
 
     def owner_test(self) -> dict[str, str]:
         return {"X-OWNER-TEST": "true", "Authorization": f"Bearer {self.token()}"}
@@ -244,9 +256,8 @@ class Server:
 
     def rows(self) -> list[dict[str, Any]]:
         """The ledger's rows, oldest first."""
-        return self._ask(
-            "SELECT * FROM x402_executions WHERE rowid > ? ORDER BY rowid", self.first_row
-        )
+        rows = self.beneath.sql("SELECT * FROM x402_executions ORDER BY created_at, id")
+        return [row for row in rows if row["id"] not in self.known]
 
     def states(self) -> list[str]:
         return [row["state"] for row in self.rows()]
@@ -263,43 +274,34 @@ class Server:
         (call,) = eventually(lambda: self.claude.calls)
         return call
 
-    def _ask(self, sql: str, *values: object) -> list[dict[str, Any]]:
-        connection = sqlite3.connect(self.settings.data / "x402jobs.sqlite3")
-        connection.row_factory = sqlite3.Row
-        try:
-            return [dict(row) for row in connection.execute(sql, values)]
-        finally:
-            connection.close()
-
-    def change(self, sql: str, *values: object) -> None:
-        """Change the store behind the product's back."""
-        connection = sqlite3.connect(self.settings.data / "x402jobs.sqlite3")
-        try:
-            with connection:
-                connection.execute(sql, values)
-        finally:
-            connection.close()
-
 
 @contextmanager
 def serving(
-    directory: Path, url: str | None = None, app: str = "wsgi:app", **environment: str
+    directory: Path,
+    url: str | None = None,
+    app: str = "wsgi:app",
+    postgres: Postgres | None = None,
+    **environment: str,
 ) -> Iterator[Server]:
     """Start a shop over a Claude of its own; end it, and every process of it, afterwards.
 
     `url` is where its callers find it, when something stands in front of it; `app` what gunicorn
-    imports.
+    imports; `postgres` where a Supabase project is made for it, which else has the embedded store.
     """
     with ExitStack() as stack:
         claude = stack.enter_context(ClaudeServer(delta_ms=0))
         url = url or f"http://127.0.0.1:{free_port()}"
         port = int(url.rpartition(":")[2])
+        under = stack.enter_context(beneath(directory / "data", postgres))
         settings = replace(
             Settings(), data=directory / "data", claude_url=claude.url, public_url=url
         )
+        settings = under.told(settings)
         services = build_services(settings)
         stack.callback(services.close)
-        ada = catalogue(settings).add_user("ada")
+        ours = store(settings)
+        stack.callback(ours.database.close)
+        ada = ours.catalogue.add_user("ada")
         services.integrations.save_claude_config(ada, Secret(CREATOR_KEY))
         services.integrations.save_pay_to(ada, PAY_TO)
         ledger = development_ledger(settings.data)
@@ -315,6 +317,7 @@ def serving(
                     "PUBLIC_URL": url,
                     "CLAUDE_URL": claude.url,
                     "HEARTBEAT_SECONDS": str(HEARTBEAT_SECONDS),
+                    **under.environment,
                     **environment,
                 },
             )
@@ -324,6 +327,8 @@ def serving(
             pid=pid,
             log=log,
             settings=settings,
+            beneath=under,
+            store=ours,
             services=services,
             ledger=ledger,
             claude=claude,
@@ -341,7 +346,7 @@ def serving(
 def _process(app: str, log: Path, environment: Mapping[str, str]) -> Iterator[int]:
     ours = (
         *("ANTHROPIC_", "X402JOBS_", "CLAUDE_", "GUNICORN_", "LOG_LEVEL", "ENV"),
-        *("FRONTEND_", "TASKS_", "TRUSTED_", "PUBLIC_URL"),
+        *("FRONTEND_", "SUPABASE_", "TASKS_", "TRUSTED_", "PUBLIC_URL"),
     )
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
     with log.open("wb") as output:
@@ -380,8 +385,16 @@ def _answers(url: str) -> bool:
 
 
 @pytest.fixture(scope="session")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(tmp_path_factory.mktemp("wire")) as server:
+def postgres() -> Postgres | None:
+    """None: these shops have the embedded store. tests/supabase/wire brings a server."""
+    return None
+
+
+@pytest.fixture(scope="session")
+def running(
+    tmp_path_factory: pytest.TempPathFactory, postgres: Postgres | None
+) -> Iterator[Server]:
+    with serving(tmp_path_factory.mktemp("wire"), postgres=postgres) as server:
         yield server
 
 

@@ -74,7 +74,7 @@ from x402jobs.devkit.wallet import Wallet
 from x402jobs.domain.networks import DEVELOPMENT
 from x402jobs.domain.secret import Secret
 from x402jobs.domain.template_draft import TemplateDraft
-from x402jobs.stores import audit, catalogue
+from x402jobs.stores import audit
 
 pytestmark = pytest.mark.wire
 
@@ -117,7 +117,7 @@ def attacked(directory: Path, facilitator: BatteryFacilitator) -> Iterator[Serve
                 BATTERY_HURRY=json.dumps(HURRY),
             )
         )
-        bob = catalogue(shop.settings).add_user("bob")
+        bob = shop.store.catalogue.add_user("bob")
         shop.services.integrations.save_claude_config(bob, Secret(CREATOR_KEY))
         shop.services.integrations.save_pay_to(bob, BOB)
         for owner, path, price in (
@@ -560,9 +560,9 @@ def test_replay_after_the_window_and_after_everything_is_forgotten_buys_nothing(
     assert answered(present(server, headers))
     (row,) = server.rows()
     for column in ("created_at", "verified_at", "opened_at", "settled_at", "ended_at"):
-        aged = f"UPDATE x402_executions SET {column} = {column} - ? WHERE id = ?"
-        server.change(aged, month, row["id"])
-    server.change("UPDATE x402_executions SET valid_before = valid_before - ?", month)
+        aged = f"UPDATE x402_executions SET {column} = {column} - %s WHERE id = %s"
+        server.beneath.sql(aged, month, row["id"])
+    server.beneath.sql("UPDATE x402_executions SET valid_before = valid_before - %s", month)
 
     def again(body: bytes) -> tuple[int, str]:
         return refused(present(server, headers, body))

@@ -3,7 +3,7 @@
 import json
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import requests
 
+from tests.beneath import beneath
 from tests.cli.serving import served
 from tests.conftest import decoded
+from tests.supabase.postgres import Postgres
 from x402jobs.devkit.claude_server import ClaudeServer
 from x402jobs.devkit.wallet import Wallet, paying_session, sign
-from x402jobs.settings import Settings
-from x402jobs.stores import local_tokens
 from x402jobs.wiring import development_ledger
 
 pytestmark = pytest.mark.wire
@@ -41,11 +41,14 @@ class Creator:
 
 
 @pytest.fixture
-def creator(tmp_path: Path, claude: ClaudeServer) -> Iterator[Creator]:
-    with served(tmp_path, claude) as url, requests.Session() as session:
-        tokens = local_tokens(replace(Settings(), data=tmp_path / "data"))
+def creator(tmp_path: Path, claude: ClaudeServer, postgres: Postgres | None) -> Iterator[Creator]:
+    with (
+        beneath(tmp_path / "data", postgres) as store,
+        served(tmp_path, claude, **store.environment) as url,
+        requests.Session() as session,
+    ):
         session.trust_env = False
-        session.headers["Authorization"] = f"Bearer {tokens.issue(str(uuid.uuid4()))}"
+        session.headers["Authorization"] = f"Bearer {store.token(str(uuid.uuid4()))}"
         yield Creator(url, session)
 
 

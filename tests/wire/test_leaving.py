@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import PRICE, RAIN, events, text_of
+from tests.supabase.postgres import Postgres
 from tests.waiting import eventually
 from tests.wire.conftest import Connection, Server, serving
 
@@ -165,9 +166,9 @@ def is_open(server: Server, connection: Connection) -> bool:
 
 
 def test_a_server_that_ends_first_tells_what_a_caller_who_has_left_has_paid_for(
-    tmp_path: Path,
+    tmp_path: Path, postgres: Postgres | None
 ) -> None:
-    with serving(tmp_path) as shop:
+    with serving(tmp_path, postgres=postgres) as shop:
         shop.claude.script({"text": WORDS * 20, "deltaMs": 20})
         with shop.dial().send("POST", shop.path, shop.payment(), BODY) as connection:
             assert connection.head()[0] == 200

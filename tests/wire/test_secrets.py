@@ -1,27 +1,25 @@
-"""Nothing planted comes out: not in a response, not in a log at DEBUG, not unsealed in a file."""
+"""Nothing planted comes out: not in a response, not in a log at DEBUG, not unsealed at rest."""
 
 import base64
 import json
 import secrets as chance
 import socket
-import sqlite3
 import zlib
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
 
 from tests.conftest import decoded, encoded, events, text_of
+from tests.supabase.postgres import Postgres
 from tests.waiting import eventually
 from tests.wire.conftest import Answer, Server, serving
 from tests.wire.leaks import leaked
 from x402jobs.app import create_app
 from x402jobs.domain.secret import Secret
-from x402jobs.stores import internal_keys
 
 pytestmark = pytest.mark.wire
 
@@ -72,26 +70,27 @@ class Visit:
 
     def plant_ciphertexts(self) -> None:
         """What rests sealed in the store is a secret as well."""
-        with closing(sqlite3.connect(self.server.settings.data / "x402jobs.sqlite3")) as store:
-            for column, table in SEALED.items():
-                for number, (sealed,) in enumerate(store.execute(f"SELECT {column} FROM {table}")):
-                    if sealed is not None:
-                        self.sealed[f"{table} {number}"] = sealed
+        for column, table in SEALED.items():
+            rows = self.server.beneath.sql(f"SELECT {column} FROM {table}")
+            for number, row in enumerate(rows):
+                if row[column] is not None:
+                    self.sealed[f"{table} {number}"] = row[column]
 
     def log(self) -> bytes:
         return self.server.log.read_bytes()
 
-    def files(self) -> Iterator[tuple[Path, bytes]]:
-        for path in self.server.settings.data.rglob("*"):
-            if path.is_file():
-                yield path, path.read_bytes()
+    def rests(self) -> dict[str, bytes]:
+        """Every file of the data directory, and every table that is not in one."""
+        files = (path for path in self.server.settings.data.rglob("*") if path.is_file())
+        return {path.name: path.read_bytes() for path in files} | self.server.beneath.tables()
 
 
 @pytest.fixture(scope="module")
-def visit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visit]:
+def visit(tmp_path_factory: pytest.TempPathFactory, postgres: Postgres | None) -> Iterator[Visit]:
     """Everything that can be made to go well or wrong, done once."""
     with serving(
         tmp_path_factory.mktemp("secrets"),
+        postgres=postgres,
         LOG_LEVEL="DEBUG",
         CLAUDE_FIRST_CONTENT_SECONDS="1.5",
         CLAUDE_IDLE_SECONDS="1",
@@ -110,7 +109,8 @@ def visit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visit]:
                 "caller's plain value": PLAIN,
                 "bearer token": token,
                 "signature of the token": token.rpartition(".")[2],
-            },
+            }
+            | {name: value for name, value in server.beneath.environment.items() if "KEY" in name},
         )
         go_well(visit, owner)
         let_claude_fail(visit)
@@ -326,7 +326,7 @@ def be_signed_in(visit: Visit, owner: dict[str, str]) -> None:
     begun = server.ask(owner, b"", path="/auth/session")
     token = begun.headers["set-cookie"].partition("=")[2].partition(";")[0]
     made = server.ask(owner, named, path="/api/keys").json()
-    internal = internal_keys(server.settings).get_or_create(server.ada, "tools")[1].reveal()
+    internal = server.internal_key(server.ada)
     pepper = server.services.iam.sessions._pepper._pepper.reveal()
     kinds = {
         "a session": {"Cookie": f"x402jobs_session={token}"},
@@ -417,10 +417,8 @@ def break_the_store(visit: Visit) -> None:
     payment = visit.payment()
     visit.ask("one more purchase", payment)
     visit.answers.append(visit.heard[-1][1])
-    last = "WHERE rowid = (SELECT max(rowid) FROM x402_executions)"
-    with closing(sqlite3.connect(server.settings.data / "x402jobs.sqlite3")) as store, store:
-        store.execute("PRAGMA ignore_check_constraints = ON")
-        store.execute(f"UPDATE x402_executions SET state = ? {last}", [ODD])
+    (*_, last) = server.rows()
+    server.beneath.damage("UPDATE x402_executions SET state = %s WHERE id = %s", ODD, last["id"])
     broken = visit.ask("a row that cannot be read", payment)
     assert (broken.status, broken.json()["code"]) == (500, "UNKNOWN")
 
@@ -488,13 +486,13 @@ def test_no_log_line_at_debug_contains_a_secret(visit: Visit) -> None:
     assert leaked(told, log) == []
 
 
-def test_no_file_contains_a_secret_unsealed(visit: Visit) -> None:
-    files = dict(visit.files())
+def test_nothing_that_rests_contains_a_secret_unsealed(visit: Visit) -> None:
+    rests = visit.rests()
 
-    assert any(path.suffix == ".sqlite3" for path in files)
+    assert {"x402jobs.sqlite3", "x402_executions"} & rests.keys()
     found = {
-        path.name: leaks
-        for path, content in files.items()
+        name: leaks
+        for name, content in rests.items()
         if (leaks := leaked(visit.secrets | {"answer": ANSWER}, content))
     }
     assert found == {}

@@ -16,6 +16,7 @@ import pytest
 
 from tests.conftest import events
 from tests.readers import READERS, Reader
+from tests.supabase.postgres import Postgres
 from tests.test_readme import README
 from tests.tools import need
 from tests.waiting import eventually
@@ -35,8 +36,10 @@ BUSY = [{"status": 429, "headers": {"retry-after": "0"}}] * 3
 
 
 @pytest.fixture(scope="module")
-def fronted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with behind_nginx(tmp_path_factory.mktemp("tasks")) as server:
+def fronted(
+    tmp_path_factory: pytest.TempPathFactory, postgres: Postgres | None
+) -> Iterator[Server]:
+    with behind_nginx(tmp_path_factory.mktemp("tasks"), postgres) as server:
         yield server
 
 

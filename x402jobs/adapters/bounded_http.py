@@ -47,9 +47,12 @@ class Connections:
     An answer of more than `largest` bytes is not read to its end.
     """
 
-    def __init__(self, largest: int, check: Check = _nothing) -> None:
+    def __init__(
+        self, largest: int, check: Check = _nothing, keepalive: float = KEEPALIVE_SECONDS
+    ) -> None:
         self._largest = largest
         self._check = check
+        self._keepalive = keepalive
         self._lock = Lock()
         self._http: httpx.Client | None = None
         self._process = 0
@@ -75,7 +78,7 @@ class Connections:
     def _connect(self) -> httpx.Client:
         context = httpx.create_ssl_context(trust_env=False)
         return httpx.Client(
-            transport=_Transport(context, self._largest, self._check),
+            transport=_Transport(context, self._largest, self._check, self._keepalive),
             trust_env=False,
             follow_redirects=False,  # a question goes where the operator said, and nowhere else
             headers={"accept-encoding": "identity"},
@@ -88,13 +91,15 @@ class _Transport(httpx.BaseTransport):
     Raises httpcore's exceptions as they are: to whoever asks, each of them means no answer.
     """
 
-    def __init__(self, ssl_context: ssl.SSLContext, largest: int, check: Check) -> None:
+    def __init__(
+        self, ssl_context: ssl.SSLContext, largest: int, check: Check, keepalive: float
+    ) -> None:
         self._largest = largest
         self._check = check
         self._pool = httpcore.ConnectionPool(
             ssl_context=ssl_context,
             max_connections=None,  # the server limits its own work; waiting here would be hidden
-            keepalive_expiry=KEEPALIVE_SECONDS,
+            keepalive_expiry=keepalive,
             network_backend=_Exchange(),
         )
 

@@ -1,5 +1,6 @@
 """Who there is in the embedded store, and what addresses have in play money."""
 
+import os
 import re
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def add(name: str, data: Path) -> None:
     """Add a user; one who is there already stays as they are."""
     from x402jobs import stores
 
-    catalogue = stores.catalogue(Settings(data=data))
+    catalogue = stores.catalogue(embedded_settings(data))
     known = catalogue.user_id(name)
     user_id = catalogue.add_user(name)
     click.echo(f"{name} {'was there already' if known else 'has been added'}: {user_id}")
@@ -57,12 +58,26 @@ def token(context: click.Context, name: str, data: Path) -> None:
 
 
 def issue(name: str, data: Path) -> str | None:
-    """A bearer token of the embedded store's own issuer; None when it does not know the user."""
+    """A bearer token of the embedded store's own issuer; None when it does not know the user.
+
+    Raises UsageError where accounts are a Supabase project's.
+    """
     from x402jobs import stores
 
-    settings = Settings(data=data)
+    settings = embedded_settings(data)
     user_id = stores.catalogue(settings).user_id(name)
     return None if user_id is None else stores.local_tokens(settings).issue(user_id)
+
+
+def embedded_settings(data: Path) -> Settings:
+    """The environment's, over this directory. Raises UsageError where accounts are Supabase's."""
+    settings = Settings.from_env({**os.environ, "X402JOBS_DATA": str(data)})
+    if not settings.is_embedded:
+        raise click.UsageError(
+            "SUPABASE_URL is set: accounts come from Supabase Auth, and nobody is added or signed "
+            "for here. Sign in there, and set X402JOBS_TOKEN to the access token."
+        )
+    return settings
 
 
 @click.command()

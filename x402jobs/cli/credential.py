@@ -91,12 +91,13 @@ def _token(url: str, as_user: str | None, data: Path) -> Secret:
 
 
 def _signed_here(url: str, name: str, data: Path) -> Secret:
-    from x402jobs.cli.accounts import issue
+    from x402jobs.cli.accounts import embedded_settings, issue
 
     if not is_here(url):
         raise click.UsageError(
             f"--as signs for the shop on this machine; for {urlsplit(url).netloc} set {TOKEN}."
         )
+    embedded_settings(data)
     if not data.is_dir():
         raise click.UsageError(f"There is no data directory {data}; name the shop's with --data.")
     token = issue(name, data)

@@ -35,7 +35,8 @@ def keys() -> None:
       x402jobs keys remove k1
 
     Run these where the server runs, with its environment: X402JOBS_KEYS,
-    INTEGRATION_ENCRYPTION_SECRET.
+    INTEGRATION_ENCRYPTION_SECRET, and SUPABASE_URL with SUPABASE_SECRET_KEY where the store is a
+    Supabase project.
 
     \b
     status and rotate print a table on a terminal, else one JSON object:
@@ -59,7 +60,7 @@ def status(data: Path) -> None:
     """Show which value is sealed with which key. Opens each, changes none."""
     from x402jobs import stores
 
-    _show(stores.rotation(settings_at(data)).standing())
+    _show(stores.rotation(settings_at(data, keys=True)).standing())
 
 
 @keys.command()
@@ -91,7 +92,7 @@ def rotate(context: click.Context, batch: int, data: Path) -> None:
         if terminal:
             click.echo(f"\r{seen} values seen, {resealed} sealed anew", nl=False)
 
-    resealed, standing = stores.rotation(settings_at(data)).rotate(batch, tell)
+    resealed, standing = stores.rotation(settings_at(data, keys=True)).rotate(batch, tell)
     if terminal:
         click.echo()
     _show(standing, resealed=resealed)
@@ -115,7 +116,7 @@ def add(context: click.Context, key_id: str | None, data: Path) -> None:
     """
     from x402jobs import stores
 
-    settings = settings_at(data)
+    settings = settings_at(data, keys=True)
     try:
         if settings.keys:
             click.echo(stores.key_ring(settings).latest().fresh_entry(key_id))
@@ -143,7 +144,7 @@ def remove(context: click.Context, key_ids: tuple[str, ...], data: Path) -> None
     """
     from x402jobs import stores
 
-    settings = settings_at(data)
+    settings = settings_at(data, keys=True)
     if settings.keys:
         complain("X402JOBS_KEYS is set, so the ring is yours to change. Nothing was changed.")
         context.exit(1)
@@ -194,10 +195,15 @@ def internal(
     """
     from x402jobs import stores
 
-    settings = settings_at(data)
+    settings = settings_at(data, keys=True)
     user_id = stores.catalogue(settings).user_id(user)
     if user_id is None:
-        complain(f"there is no user {user} in {data}. To add one: x402jobs user add {user}")
+        complain(
+            f"there is no user {user} in {data}. To add one: x402jobs user add {user}"
+            if settings.is_embedded
+            else f"there is no user {user} in the project {settings.supabase_url}: accounts are "
+            "made by signing up there, and have a name once their owner has chosen one."
+        )
         context.exit(1)
     internal_keys = stores.internal_keys(settings)
     make = internal_keys.rotate if anew else internal_keys.get_or_create

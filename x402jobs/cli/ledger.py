@@ -70,7 +70,7 @@ def check(context: click.Context, data: Path) -> None:
     """
     from x402jobs import wiring
 
-    report = wiring.audit(settings_at(data)).check()
+    report = wiring.audit(settings_at(data, play_money=True)).check()
     _show_report(report)
     context.exit(1 if report.broken else 0)
 

@@ -74,13 +74,28 @@ data_option = click.option(
     show_default=True,
     show_envvar=True,
     type=click.Path(file_okay=False, path_type=Path),
-    help="Directory of the embedded store and its keys.",
+    help="Directory of the embedded store, of the key ring unless X402JOBS_KEYS has it, and of "
+    "play money.",
 )
 
 
-def settings_at(data: Path) -> Settings:
-    """The environment's, over this directory, which must be there: nothing is made by looking."""
-    if not data.is_dir():
+def settings_at(data: Path, *, keys: bool = False, play_money: bool = False) -> Settings:
+    """The environment's, over this directory; what is asked for says what else may rest in it.
+
+    Where anything does the directory must be there: nothing is made by looking. What there is to
+    log goes to standard error, so that the output is the answer alone.
+    """
+    from x402jobs.logs import configure_logs
+
+    settings = Settings.from_env({**os.environ, "X402JOBS_DATA": str(data)})
+    configure_logs(settings.log_level)
+    missing = not data.is_dir()
+    if missing and settings.is_embedded:
         complain(f"there is no data directory {data}.")
-        sys.exit(1)
-    return Settings.from_env({**os.environ, "X402JOBS_DATA": str(data)})
+    elif missing and keys and not settings.keys:
+        complain(f"there is no data directory {data} with a key ring; X402JOBS_KEYS is not set.")
+    elif missing and play_money and not settings.facilitator_url:
+        complain(f"there is no data directory {data} with play money; FACILITATOR_URL is not set.")
+    else:
+        return settings
+    sys.exit(1)

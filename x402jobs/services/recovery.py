@@ -7,6 +7,7 @@ import structlog
 
 from x402jobs.domain.errors import Superseded, Truncated
 from x402jobs.domain.execution import Execution, State
+from x402jobs.domain.invariants import GRACE_SECONDS
 from x402jobs.ports import Clock, Ledger
 from x402jobs.services.left_rows import LeftRows
 from x402jobs.services.settlement import Settlement
@@ -14,6 +15,8 @@ from x402jobs.services.settlement import Settlement
 ROWS_AT_ONCE = 50
 PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 5.0, 300.0
 """Between two looks at a row that could not be decided: a tenth of its age, within these."""
+OVERDUE_SECONDS = GRACE_SECONDS / 2
+"""So long after its own time limit nobody can be at work on a row; the rest is for ending it."""
 INTERRUPTED = Truncated.code
 """How a row ends whose worker did not live to end it."""
 
@@ -22,6 +25,9 @@ log = structlog.get_logger(__name__)
 
 class Recovery:
     """Takes rows over from workers that are gone, and from this one where it had to leave them.
+
+    And from anybody who has had them for longer than they can last: a store over a network may do
+    what it was asked after its asker has given up, and then nobody knows of the row.
 
     A claim is released: nothing was paid. A settled row becomes a debt, which its payer may have
     run again at once. For a settlement whose outcome was lost the chain decides.
@@ -35,12 +41,16 @@ class Recovery:
         left: LeftRows,
         clock: Clock,
         worker: str,
+        opening_seconds: float,
+        run_seconds: float,
     ) -> None:
         self._ledger = ledger
         self._settlement = settlement
         self._left = left
         self._clock = clock
         self._worker = worker
+        self._opening_seconds = opening_seconds
+        self._run_seconds = run_seconds
 
     def round(self) -> Sequence[Thread]:
         """Take over what nobody works on, and decide it. Returns the threads that do.
@@ -50,7 +60,13 @@ class Recovery:
         later round.
         """
         due = self._left.due()
-        taken = self._ledger.take_over(self._worker, due, ROWS_AT_ONCE)
+        taken = self._ledger.take_over(
+            self._worker,
+            due,
+            ROWS_AT_ONCE,
+            opening_seconds=self._opening_seconds + OVERDUE_SECONDS,
+            run_seconds=self._run_seconds + OVERDUE_SECONDS,
+        )
         if len(taken) < ROWS_AT_ONCE:  # else some of them may not have been looked at
             self._left.forget(due)
         hands = [

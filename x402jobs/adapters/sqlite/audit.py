@@ -4,8 +4,9 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from x402jobs.adapters.rows import COLUMNS, DAY_SECONDS, UNSEEN_SECONDS
 from x402jobs.adapters.sqlite.database import Database
-from x402jobs.adapters.sqlite.ledger import COLUMNS, DAY_SECONDS, UNSEEN_SECONDS, to_execution
+from x402jobs.adapters.sqlite.ledger import to_execution
 from x402jobs.domain.execution import MAX_RERUNS, Execution, State
 from x402jobs.domain.invariants import GRACE_SECONDS
 from x402jobs.domain.page import Page

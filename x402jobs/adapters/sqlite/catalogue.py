@@ -5,8 +5,9 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from x402jobs.adapters.rows import COLUMNS
 from x402jobs.adapters.sqlite.database import Database
-from x402jobs.adapters.sqlite.ledger import COLUMNS, to_execution
+from x402jobs.adapters.sqlite.ledger import to_execution
 from x402jobs.domain.errors import SlugTaken, Stale
 from x402jobs.domain.listing import Listing, StoredTemplate
 from x402jobs.domain.page import Page
@@ -78,6 +79,12 @@ class SqliteCatalogue:
     def username(self, user_id: str) -> str | None:
         rows = self._database.read("SELECT username FROM profiles WHERE id = ?", user_id)
         return rows[0]["username"] if rows else None
+
+    def know(self, user_id: str) -> None:
+        with self._database.write() as connection:
+            connection.execute(
+                "INSERT INTO profiles (id) VALUES (?) ON CONFLICT DO NOTHING", (user_id,)
+            )
 
     def give_username(self, user_id: str, username: str) -> str | None:
         with self._database.write() as connection:

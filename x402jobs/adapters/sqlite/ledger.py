@@ -6,17 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
+from x402jobs.adapters.rows import (
+    COLUMNS,
+    DAY_SECONDS,
+    UNSEEN_SECONDS,
+    columns_of,
+    execution_of,
+)
 from x402jobs.adapters.sqlite.database import Database
 from x402jobs.domain.errors import Superseded, TransferUsed
-from x402jobs.domain.execution import Execution, Kind, State
+from x402jobs.domain.execution import Execution
 from x402jobs.domain.page import Page
 from x402jobs.domain.sales import Sales
 
-UNSEEN_SECONDS = 15
-"""A worker that has not beaten for this long is gone (spec/money.md)."""
-DAY_SECONDS = 24 * 3600
-
-COLUMNS = tuple(field.name for field in fields(Execution))
 _NAMES = ", ".join(f'"{name}"' for name in COLUMNS)
 _MARKS = ", ".join(f":{name}" for name in COLUMNS)
 _ROW_STAYS = ("id", "claim_key", "attempt", "reruns")
@@ -47,6 +49,10 @@ _TAKE_OVER = f"""UPDATE x402_executions SET worker = :worker, attempt = attempt 
         WHERE e.state IN ('claimed', 'settling', 'settled') AND (
             (l.value = e.attempt AND e.worker = :worker)
             OR coalesce(w.seen_at, e.created_at) < {_CLOCK} - :unseen
+            OR (e.state = 'claimed' AND e.created_at < {_CLOCK}
+                - CASE e.kind WHEN 'task' THEN :run_seconds ELSE :opening_seconds END)
+            OR (e.state = 'settled' AND max(
+                e.created_at, coalesce(e.settled_at, e.created_at)) < {_CLOCK} - :run_seconds)
         )
         ORDER BY e.created_at LIMIT :limit
     )
@@ -140,13 +146,21 @@ class SqliteLedger:
             )
 
     def take_over(
-        self, worker: str, left: Mapping[str, int], limit: int
+        self,
+        worker: str,
+        left: Mapping[str, int],
+        limit: int,
+        *,
+        opening_seconds: float,
+        run_seconds: float,
     ) -> list[tuple[Execution, str | None]]:
         values = {
             "worker": worker,
             "left": json.dumps(dict(left)),
             "limit": limit,
             "unseen": UNSEEN_SECONDS,
+            "opening_seconds": opening_seconds,
+            "run_seconds": run_seconds,
         }
         with self._database.write() as connection:
             rows = connection.execute(_TAKE_OVER, values).fetchall()
@@ -201,7 +215,7 @@ class SqliteLedger:
 
 def to_row(execution: Execution) -> dict[str, Any]:
     """The columns of an execution."""
-    row = {name: getattr(execution, name) for name in COLUMNS}
+    row = columns_of(execution)
     return row | {"usage": json.dumps(row["usage"]) if row["usage"] is not None else None}
 
 
@@ -209,11 +223,4 @@ def to_execution(row: sqlite3.Row, prefix: str = "") -> Execution:
     """The execution a row holds, its columns named with the prefix."""
     values = {name: row[prefix + name] for name in COLUMNS}
     usage = values["usage"]
-    return Execution(
-        **values
-        | {
-            "kind": Kind(values["kind"]),
-            "state": State(values["state"]),
-            "usage": json.loads(usage) if usage is not None else None,
-        }
-    )
+    return execution_of(values | {"usage": json.loads(usage) if usage is not None else None})

@@ -2,10 +2,21 @@
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from x402jobs.adapters.sqlite.database import Database
+from x402jobs.adapters.tile_rows import (
+    AFTER_ALL,
+    MAX_LEAVES,
+    PLAN,
+    near,
+    path,
+    place,
+    to_context,
+    to_row,
+    to_tile,
+)
 from x402jobs.domain.coords import Coords
 from x402jobs.domain.errors import (
     AboveIsPrivate,
@@ -15,19 +26,8 @@ from x402jobs.domain.errors import (
     PlaceTaken,
     Stale,
 )
-from x402jobs.domain.hexplan import Hexplan
 from x402jobs.domain.page import Page
 from x402jobs.domain.tile import TaskContext, Tile, Visibility
-
-MAX_LEAVES = 1001
-
-PLAN, SUBTASKS, CONTEXT = "0", "123456", "abcdef"
-_CHARACTERS = dict(
-    zip((0, *range(1, 7), *range(-1, -7, -1)), PLAN + SUBTASKS + CONTEXT, strict=True)
-)
-_DIRECTIONS = {character: direction for direction, character in _CHARACTERS.items()}
-_AFTER_ALL = "g"
-"""What comes after every character of a path, and so after everything below it."""
 
 _COLUMNS = (
     "user_id", "group_id", "path", "title", "content", "preview", "visibility", "hexplan",
@@ -37,7 +37,7 @@ _NAMES, _VALUES = ", ".join(_COLUMNS), ", ".join(f":{name}" for name in _COLUMNS
 _SEEN = "(user_id = :reader_id OR visibility = 'public')"
 _TREE = "user_id = :user_id AND group_id = :group_id"
 _AT = f"{_TREE} AND path = :path"
-_BELOW = f"{_TREE} AND path > :path AND path < :path || '{_AFTER_ALL}'"
+_BELOW = f"{_TREE} AND path > :path AND path < :path || '{AFTER_ALL}'"
 
 # `near` is the task, all above it and all next below it. Leaves are looked for only where there are
 # subtasks, and no plan that says what is to be done.
@@ -81,41 +81,29 @@ class SqliteTiles:
 
     def tile(self, coords: Coords, reader_id: str) -> Tile | None:
         rows = self._read(f"SELECT * FROM tiles WHERE {_AT} AND {_SEEN}", coords, reader_id)
-        return _to_tile(rows[0]) if rows else None
+        return to_tile(rows[0]) if rows else None
 
     def under(self, coords: Coords, reader_id: str, limit: int, offset: int) -> Page[Tile]:
-        values = _place(coords) | {"reader_id": reader_id}
+        values = place(coords) | {"reader_id": reader_id}
         return self._page(f"{_BELOW} AND {_SEEN}", values, limit, offset)
 
     def tiles_of(self, user_id: str, limit: int, offset: int) -> Page[Tile]:
         return self._page("user_id = :user_id", {"user_id": user_id}, limit, offset)
 
     def context(self, coords: Coords, reader_id: str) -> TaskContext | None:
-        above, here = [_path(each) for each in coords.ancestors()], _path(coords)
-        below = [here + character for character in PLAN + SUBTASKS + CONTEXT]
-        rows = self._read(_CONTEXT, coords, reader_id, near=json.dumps([*above, here, *below]))
-        near = {row["path"]: _to_tile(row) for row in rows if not row["is_leaf"]}
-        if here not in near:
-            return None
-
-        def those(paths: Iterable[str]) -> list[Tile]:
-            return [near[path] for path in paths if path in near]
-
-        return TaskContext(
-            task=near[here],
-            ancestors=those(above),
-            context=those(here + character for character in CONTEXT),
-            subtasks=those(here + character for character in SUBTASKS),
-            hexplan=near.get(here + PLAN),
-            leaves=[_to_tile(row) for row in rows if row["is_leaf"]],
+        rows = self._read(_CONTEXT, coords, reader_id, near=json.dumps(near(coords)))
+        return to_context(
+            coords,
+            near=[row for row in rows if not row["is_leaf"]],
+            leaves=[row for row in rows if row["is_leaf"]],
         )
 
     def ensure_root(self, user_id: str, title: str, now: float) -> Tile:
         root = Tile(Coords(user_id), title, created_at=now, updated_at=now)
         with self._database.write() as connection:
-            connection.execute(_ADD, _to_row(root))
-            found = connection.execute(f"SELECT * FROM tiles WHERE {_AT}", _place(root.coords))
-            return _to_tile(found.fetchone())
+            connection.execute(_ADD, to_row(root))
+            found = connection.execute(f"SELECT * FROM tiles WHERE {_AT}", place(root.coords))
+            return to_tile(found.fetchone())
 
     def add(self, tile: Tile) -> None:
         with self._database.write() as connection:
@@ -123,11 +111,11 @@ class SqliteTiles:
             if tile.coords.path and (not above or above[-1].coords != tile.coords.parent):
                 raise NothingAbove()
             _check_above(tile, above)
-            if connection.execute(_ADD, _to_row(tile)).rowcount != 1:
+            if connection.execute(_ADD, to_row(tile)).rowcount != 1:
                 raise PlaceTaken()
 
     def replace(self, before: Tile, after: Tile) -> None:
-        values = _to_row(after) | {"updated_before": before.updated_at}
+        values = to_row(after) | {"updated_before": before.updated_at}
         with self._database.write() as connection:
             if connection.execute(_REPLACE, values).rowcount != 1:
                 raise Stale()
@@ -137,29 +125,29 @@ class SqliteTiles:
 
     def delete(self, coords: Coords) -> int:
         with self._database.write() as connection:
-            values = _place(coords)
+            values = place(coords)
             return sum(
                 connection.execute(f"DELETE FROM tiles WHERE {which}", values).rowcount
                 for which in (_AT, _BELOW)
             )
 
     def add_plan(self, plan: Tile) -> Tile:
-        values = _to_row(plan) | {"parent": _path(plan.coords)[:-1]}
+        values = to_row(plan) | {"parent": path(plan.coords)[:-1]}
         with self._database.write() as connection:
             connection.execute(_ADD_PLAN, values)
             found = connection.execute(f"SELECT * FROM tiles WHERE {_AT}", values).fetchone()
         if found is None:
             raise NotFound()
-        return _to_tile(found)
+        return to_tile(found)
 
     def swap_plan(self, before: Tile, after: Tile) -> bool:
-        values = _to_row(after) | {"hexplan_before": _to_row(before)["hexplan"]}
+        values = to_row(after) | {"hexplan_before": to_row(before)["hexplan"]}
         with self._database.write() as connection:
             return connection.execute(_SWAP_PLAN, values).rowcount == 1
 
     def _read(self, sql: str, coords: Coords, reader_id: str, **values: str) -> list[sqlite3.Row]:
         with self._database.connection() as connection:
-            values |= _place(coords) | {"reader_id": reader_id}
+            values |= place(coords) | {"reader_id": reader_id}
             return connection.execute(sql, values).fetchall()
 
     def _page(self, which: str, values: dict[str, Any], limit: int, offset: int) -> Page[Tile]:
@@ -174,15 +162,15 @@ class SqliteTiles:
                 FROM (SELECT 1) LEFT JOIN shown ORDER BY group_id, path""",
                 values | {"limit": limit, "offset": offset},
             ).fetchall()
-        shown = [_to_tile(row) for row in rows if row["path"] is not None]
+        shown = [to_tile(row) for row in rows if row["path"] is not None]
         return Page(shown, rows[0]["total"], limit, offset)
 
 
 def _above(connection: sqlite3.Connection, coords: Coords) -> list[Tile]:
     """The tiles above a place, root first."""
-    above = json.dumps([_path(each) for each in coords.ancestors()])
-    rows = connection.execute(_ABOVE, _place(coords) | {"above": above})
-    return [_to_tile(row) for row in rows.fetchall()]
+    above = json.dumps([path(each) for each in coords.ancestors()])
+    rows = connection.execute(_ABOVE, place(coords) | {"above": above})
+    return [to_tile(row) for row in rows.fetchall()]
 
 
 def _check_above(tile: Tile, above: Sequence[Tile]) -> None:
@@ -197,51 +185,7 @@ def _check_below(tile: Tile, connection: sqlite3.Connection) -> None:
     rows = connection.execute(
         f"""SELECT *, COUNT(*) OVER () AS total FROM tiles
         WHERE {_BELOW} AND visibility = 'public' ORDER BY length(path) DESC, path LIMIT 1""",
-        _place(tile.coords),
+        place(tile.coords),
     ).fetchall()
     if tile.visibility is Visibility.PRIVATE and rows:
-        raise BelowIsPublic(rows[0]["total"], str(_to_tile(rows[0]).coords))
-
-
-def _path(coords: Coords) -> str:
-    return "".join(_CHARACTERS[direction] for direction in coords.path)
-
-
-def _place(coords: Coords) -> dict[str, Any]:
-    return {"user_id": coords.user_id, "group_id": coords.group_id, "path": _path(coords)}
-
-
-def _to_row(tile: Tile) -> dict[str, Any]:
-    plan = tile.hexplan
-    return _place(tile.coords) | {
-        "title": tile.title,
-        "content": tile.content,
-        "preview": tile.preview,
-        "visibility": tile.visibility,
-        "hexplan": plan.as_json() if plan is not None else None,
-        "created_at": tile.created_at,
-        "updated_at": tile.updated_at,
-    }
-
-
-def _to_tile(row: sqlite3.Row) -> Tile:
-    path = tuple(_DIRECTIONS[character] for character in row["path"])
-    plan = row["hexplan"]
-    return Tile(
-        coords=Coords(row["user_id"], row["group_id"], path),
-        title=row["title"],
-        content=row["content"],
-        preview=row["preview"],
-        visibility=Visibility(row["visibility"]),
-        created_at=row["created_at"],
-        updated_at=row["updated_at"],
-        hexplan=_plan(plan) if plan is not None else None,
-    )
-
-
-def _plan(stored: str) -> Hexplan | None:
-    """None for what somebody has spoiled: it is made anew, and one row breaks no list."""
-    try:
-        return Hexplan.parse(stored)
-    except ValueError:
-        return None
+        raise BelowIsPublic(rows[0]["total"], str(to_tile(rows[0]).coords))

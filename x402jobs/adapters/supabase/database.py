@@ -2,31 +2,65 @@
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from threading import BoundedSemaphore
+from threading import BoundedSemaphore, Lock
 from typing import Any
 
+import httpcore
 import httpx
 import structlog
-from postgrest import APIError
 from supabase import Client, ClientOptions, create_client
 
+from x402jobs.adapters.bounded_http import AnswerTooLong, Connections, within
 from x402jobs.domain.errors import StoreUnavailable
 from x402jobs.domain.secret import Secret
 
 AT_ONCE = 10
-"""Connections of a worker, and questions at a time. httpcore's pool is slow with a queue before it
-(encode/httpcore #1035), so whoever has no connection waits here."""
+"""Questions of a worker at a time, and so connections. httpcore's pool is slow with a queue before
+it (encode/httpcore #1035), so whoever has no connection waits here."""
 TRY_SECONDS = 5.0
-CONNECT_SECONDS = 3.0
 QUEUE_SECONDS = 5.0
 PAUSES = (0.1, 0.4)
 """Between the tries of one question: three in all."""
-HOPELESS = ("22", "23", "42", "PGRST1", "PGRST2", "PGRST3", "400", "401", "403", "404")
-"""What an answer's code begins with that would be the same again: what was asked is wrong, the
-function is not there (x402jobs migrate has not run), the key does not open the door."""
+KEEPALIVE_SECONDS = 30.0
+"""A line that the project is just closing does no harm here: the question is asked again."""
+LARGEST = 64 * 1024 * 1024
+"""No page of any table is this many bytes."""
+
+ONCE, AGAIN = False, True
+CODES = (
+    ("PGRST0", AGAIN, "the project's API cannot reach its database"),
+    ("PGRST202", ONCE, "the project lacks this function: run x402jobs migrate"),
+    ("PGRST3", ONCE, "SUPABASE_SECRET_KEY is not taken by this project"),
+    ("PGRST", ONCE, "the project's API refused what it was asked"),
+    ("42501", ONCE, "SUPABASE_SECRET_KEY may not do this: is it the secret key?"),
+    ("42883", ONCE, "the project lacks a function: run x402jobs migrate"),
+    ("42P01", ONCE, "the project lacks a table: run x402jobs migrate"),
+    ("42703", ONCE, "the project lacks a column: run x402jobs migrate"),
+    ("22", ONCE, "the database refused what it was asked"),
+    ("23", ONCE, "the database refused what it was asked"),
+    ("25006", AGAIN, "the database is read-only: is its disk full?"),
+    ("42", ONCE, "the database refused what it was asked"),
+    ("53", AGAIN, "the database has no room, or no connection left"),
+    ("57014", AGAIN, "the database took too long and gave the question up"),
+    ("57", AGAIN, "the database is stopping or starting"),
+)
+"""What PostgREST's code, or the SQLSTATE, begins with: whether to ask again, and what it means to
+whoever reads the log at night. The first that fits."""
+STATUSES = (
+    ("3", ONCE, "SUPABASE_URL leads elsewhere"),
+    ("401", ONCE, "SUPABASE_SECRET_KEY is not taken by this project"),
+    ("402", ONCE, "the project is restricted: see its dashboard, Billing"),
+    ("403", ONCE, "SUPABASE_SECRET_KEY is not taken by this project"),
+    ("404", ONCE, "no Supabase project answers at SUPABASE_URL"),
+    ("4", AGAIN, "the project refused the request"),
+    ("540", ONCE, "the project is paused: restore it in its dashboard"),
+    ("", AGAIN, "the project failed to answer"),
+)
+"""The same by the status, where no code says more."""
 
 log = structlog.get_logger(__name__)
 
@@ -35,23 +69,36 @@ log = structlog.get_logger(__name__)
 class _Handle:
     """One process's hold on the project."""
 
-    client: Client
-    http: httpx.Client
     pid: int
+    connections: Connections
+    client: Client
+    turns: BoundedSemaphore
+
+
+class _Fault(Exception):
+    """No answer, in our own words: a vendor's may quote a key."""
+
+    def __init__(
+        self, reason: str, again: bool = AGAIN, *, status: int | None = None, code: str = ""
+    ) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.again = again
+        self.told = {"status": status, "code": code or None}
 
 
 class Database:
     """One client a process, made on first use and so after any fork.
 
     Rows travel as JSON text, both ways: a number that is read as JSON on the way may be rounded to
-    a double. Every fault becomes StoreUnavailable, whose text is ours: a vendor's may quote a key.
+    a double. Every fault of the project, or of the way to it, becomes StoreUnavailable.
     """
 
     def __init__(self, url: str, secret_key: Secret) -> None:
         self._url = url
         self._key = secret_key
         self._handle: _Handle | None = None
-        self._turns = BoundedSemaphore(AT_ONCE)
+        self._lock = Lock()
 
     def call(self, function: str, **arguments: Any) -> Any:
         """What the function returns; asked again when its answer was lost.
@@ -70,65 +117,90 @@ class Database:
 
     def close(self) -> None:
         """Hang up; the next use connects again."""
-        handle, self._handle = self._handle, None
+        with self._lock:
+            handle, self._handle = self._handle, None
         if handle is not None and handle.pid == os.getpid():
-            handle.http.close()
+            handle.connections.close()
 
     def _ask(self, function: str, arguments: Callable[[int], dict[str, Any]]) -> Any:
-        if not self._turns.acquire(timeout=QUEUE_SECONDS):
-            log.warning("store_unavailable", reason="queue", function=function)
+        handle = self._hold()
+        if not handle.turns.acquire(timeout=QUEUE_SECONDS):
+            log.warning("store_unavailable", function=function, reason="too many questions wait")
             raise StoreUnavailable()
         try:
             for tries, pause in enumerate((*PAUSES, None)):
                 try:
-                    reply = self._client().rpc(function, arguments(tries)).execute()
-                    return _read(reply.data)
-                except (APIError, httpx.HTTPError, ValueError, TypeError) as error:
-                    reason = _reason(error)
-                    if pause is None or reason.startswith(HOPELESS):
-                        break
-                    time.sleep(pause)  # gevent has patched it
+                    return _asked(handle.client, function, arguments(tries))
+                except _Fault as error:
+                    fault = error
+                if pause is None or not fault.again:
+                    break
+                log.info("store_asked_again", function=function, reason=fault.reason, **fault.told)
+                time.sleep(pause)
         finally:
-            self._turns.release()
-        log.warning("store_unavailable", reason=reason, function=function)
+            handle.turns.release()
+        log.warning("store_unavailable", function=function, reason=fault.reason, **fault.told)
         raise StoreUnavailable()
 
-    def _client(self) -> Client:
-        handle = self._handle
-        if handle is None or handle.pid != os.getpid():
-            handle = self._handle = _connect(self._url, self._key)
-        return handle.client
+    def _hold(self) -> _Handle:
+        with self._lock:
+            if self._handle is None or self._handle.pid != os.getpid():
+                self._handle = _connect(self._url, self._key)
+            return self._handle
 
 
 def _connect(url: str, key: Secret) -> _Handle:
     """HTTP/1.1: over HTTP/2 a connection's turnover reports writes as failed that have happened.
 
-    No proxy of the environment is between. Nobody signs in on this client, which would put the
-    user's token in the place of our key for everybody.
+    Nobody signs in on this client, which would put the user's token in the place of our key for
+    everybody.
     """
-    http = httpx.Client(
-        http2=False,
-        follow_redirects=False,
-        trust_env=False,
-        timeout=httpx.Timeout(TRY_SECONDS, connect=CONNECT_SECONDS),
-        limits=httpx.Limits(max_connections=AT_ONCE, keepalive_expiry=30),
-    )
+    connections = Connections(LARGEST, keepalive=KEEPALIVE_SECONDS)
+    http = connections.client()
+    http.event_hooks = {"response": [_refuse]}  # a status is lost in postgrest's own exception
     options = ClientOptions(
         httpx_client=http,
         auto_refresh_token=False,
         persist_session=False,
         postgrest_client_retry=False,
     )
-    return _Handle(create_client(url, key.reveal(), options), http, os.getpid())
+    client = create_client(url, key.reveal(), options)
+    return _Handle(os.getpid(), connections, client, BoundedSemaphore(AT_ONCE))
 
 
-def _read(said: Any) -> Any:
-    """Raises ValueError or TypeError for what no function of ours has said."""
-    return json.loads(said) if said is not None else None
+def _asked(client: Client, function: str, arguments: dict[str, Any]) -> Any:
+    """One try. Raises _Fault."""
+    try:
+        with within(TRY_SECONDS):
+            said = client.rpc(function, arguments).execute().data
+    except httpcore.TimeoutException:
+        raise _Fault("no answer in time") from None
+    except httpcore.ConnectError:
+        raise _Fault("nobody takes connections at SUPABASE_URL") from None
+    except (httpcore.NetworkError, httpcore.ProtocolError):
+        raise _Fault("the connection broke") from None
+    except AnswerTooLong:
+        raise _Fault("the answer is too long", ONCE) from None
+    if said is None:
+        return None
+    try:
+        return json.loads(said)  # type: ignore[arg-type]  # TypeError for what is no text
+    except (ValueError, TypeError):
+        raise _Fault("what answered is no function of ours") from None
 
 
-def _reason(error: Exception) -> str:
-    """An SQLSTATE, a code of PostgREST's, a status, or the name of what went wrong on the way."""
-    if isinstance(error, APIError):
-        return str(error.code or "no_code")
-    return type(error).__name__
+def _refuse(response: httpx.Response) -> None:
+    """Raises _Fault for every status but success."""
+    if response.is_success:
+        return
+    try:
+        code = str(json.loads(response.read())["code"])
+    except (ValueError, TypeError, KeyError):
+        code = ""  # a page of somebody else's, between the project and us
+    if re.fullmatch(r"[0-9A-Z]{3,12}", code) is None:
+        code = ""
+    status = str(response.status_code)
+    known = [each for each in CODES if code.startswith(each[0])]
+    known += [each for each in STATUSES if status.startswith(each[0])]
+    _, again, reason = known[0]
+    raise _Fault(reason, again, status=response.status_code, code=code)

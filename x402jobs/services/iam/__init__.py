@@ -15,13 +15,17 @@ from x402jobs.domain.prompt_template import PromptTemplate
 from x402jobs.ports import Catalogue, Limits, TokenVerifier
 from x402jobs.services.iam.api_keys import ApiKeys
 from x402jobs.services.iam.internal_keys import InternalKeys
+from x402jobs.services.iam.newcomers import Newcomers
 from x402jobs.services.iam.sessions import Sessions
 
-__all__ = ["ApiKeys", "Iam", "InternalKeys", "Sessions"]
+__all__ = ["ApiKeys", "Iam", "InternalKeys", "Newcomers", "Sessions"]
 
 
 class Iam:
-    """Turns credentials into a Caller; nothing else reads them."""
+    """Turns credentials into a Caller; nothing else reads them.
+
+    Where the accounts behind the tokens are made elsewhere, `newcomers` has the store know of them.
+    """
 
     def __init__(
         self,
@@ -32,6 +36,7 @@ class Iam:
         sessions: Sessions,
         api_keys: ApiKeys,
         internal_keys: InternalKeys,
+        newcomers: Newcomers | None = None,
     ) -> None:
         self._tokens = tokens
         self._limits = limits
@@ -39,6 +44,7 @@ class Iam:
         self.sessions = sessions
         self.api_keys = api_keys
         self._internal_keys = internal_keys
+        self._newcomers = newcomers
 
     def recognise(self, shown: Credentials, address: str) -> Caller | None:
         """The caller behind these credentials, None where there are none.
@@ -75,7 +81,10 @@ class Iam:
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer":
             raise Unauthenticated("The Authorization header must be: Bearer <token>.")
-        return Caller(self._tokens.user_id(token.strip()), Method.BEARER)
+        user_id = self._tokens.user_id(token.strip())
+        if self._newcomers is not None:
+            self._newcomers.meet(user_id)
+        return Caller(user_id, Method.BEARER)
 
     def username(self, user_id: str) -> str | None:
         """What the account is called; None before it has chosen a name."""

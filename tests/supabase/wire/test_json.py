@@ -1,0 +1,3 @@
+"""The answer in one piece, over real sockets."""
+
+from tests.wire.test_json import *  # noqa: F403
