@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constr
 
 .PHONY: help
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit("x402jobs needs Python 3.11 or later") if sys.version_info < (3, 11) else None'
@@ -34,6 +34,10 @@ install: $(READY)  ## make the environment and install the package
 .PHONY: demo
 demo: $(READY)  ## serve a template and a task, buy one answer and run it live (ONCE=1: end after that)
 	$(BIN)/x402jobs demo $(DEMO_FLAGS)
+
+.PHONY: demo-supabase
+demo-supabase: $(READY_DEV)  ## the same over a Supabase project on this machine, which it starts
+	$(BIN)/python -m tests.supabase run $(BIN)/x402jobs demo --data .x402jobs/supabase $(DEMO_FLAGS)
 
 .PHONY: serve
 serve: $(READY)  ## serve on the embedded store
@@ -58,9 +62,14 @@ test: check  ## the checks, then every test, with branch coverage
 	$(BIN)/coverage report
 	$(BIN)/coverage report --include 'x402jobs/domain/*,x402jobs/services/*' --fail-under 95
 
+.PHONY: test-supabase
+test-supabase: $(READY_DEV)  ## the wire tests of both doors, all of them, over a Supabase project
+	X402JOBS_TEST_SUPABASE=whole $(BIN)/python -m pytest $(AT_ONCE) tests/supabase/wire
+
 .PHONY: battery
 battery: $(READY_DEV)  ## kill, lie, replay and leave, at full size (an hour): does the money survive?
 	$(BIN)/python -m tests.battery $(BATTERY)
+	$(BIN)/python -m tests.battery --store supabase replays steps freezes kills
 	$(BIN)/python -m tests.simulator --histories 1000000 --every-pair
 	$(BIN)/python -m tests.simulator --mutants
 
@@ -70,4 +79,4 @@ bench-quick: $(READY_DEV)  ## CPU per delta of the product and of a naive relay,
 
 .PHONY: clean
 clean:  ## remove the environment and everything built
-	rm -rf $(VENV) tests/interop/node_modules build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
+	rm -rf $(VENV) tests/interop/node_modules tests/supabase/node_modules build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*

@@ -28,6 +28,9 @@ create table if not exists public.profiles (
     created_at timestamptz not null default now(),
     deleted_at timestamptz
 );
+-- Supabase's own examples have a table of this name that lacks some of it.
+alter table public.profiles add column if not exists username text unique;
+alter table public.profiles add column if not exists created_at timestamptz not null default now();
 alter table public.profiles add column if not exists deleted_at timestamptz;
 create index if not exists profiles_username_lower on public.profiles (lower(username collate "C"));
 
@@ -163,7 +166,8 @@ create table if not exists public.x402_executions (
     ended_at double precision,
     -- What recovery needs to ask again; erased at the ending.
     sealed_payment text,
-    -- Which call of x402_take_over has taken the row last: one that is repeated finds its own.
+    -- Who was given the row and may not have heard of it: a claim by the id it came with, else the worker that has
+    -- taken it over. Null from the first step on.
     taken_by text,
     check (kind <> 'paid' or (
         claim_key is not null and payer is not null and network is not null and amount > 0
@@ -252,6 +256,22 @@ create table if not exists public.x402_internal_api_keys (
     expires_at double precision,
     unique (user_id, purpose)
 );
+
+-- Shut before anything is in them: Supabase opens to everybody what a migration makes. Who may what is said in the last
+-- of these files.
+alter table public.profiles enable row level security;
+alter table public.x402_servers enable row level security;
+alter table public.x402_resources enable row level security;
+alter table public.x402_user_claude_configs enable row level security;
+alter table public.x402_payout_addresses enable row level security;
+alter table public.x402_executions enable row level security;
+alter table public.x402_workers enable row level security;
+alter table public.x402_answers enable row level security;
+alter table public.tiles enable row level security;
+alter table public.x402_peppers enable row level security;
+alter table public.x402_sessions enable row level security;
+alter table public.x402_api_keys enable row level security;
+alter table public.x402_internal_api_keys enable row level security;
 
 -- What the functions below share.
 

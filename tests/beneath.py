@@ -36,6 +36,10 @@ class Beneath(Protocol):
         """A good bearer token of this account's."""
         ...
 
+    def as_user(self, name: str, user_id: str) -> Mapping[str, str]:
+        """What makes the command speak for this account."""
+        ...
+
     def sql(self, text: str, *values: object) -> list[dict[str, Any]]:
         """Ask, or change, the database."""
         ...
@@ -64,6 +68,9 @@ class Embedded:
 
     def token(self, user_id: str) -> str:
         return local_tokens(replace(Settings(), data=self.data)).issue(user_id)
+
+    def as_user(self, name: str, user_id: str) -> Mapping[str, str]:
+        return {"X402JOBS_DATA": str(self.data), "X402JOBS_AS": name}
 
     def sql(self, text: str, *values: object) -> list[dict[str, Any]]:
         with closing(self._connect()) as connection, connection:
@@ -100,6 +107,9 @@ class Project:
 
     def token(self, user_id: str) -> str:
         return self.rig.token(user_id)
+
+    def as_user(self, name: str, user_id: str) -> Mapping[str, str]:
+        return {"X402JOBS_TOKEN": self.token(user_id)}
 
     def sql(self, text: str, *values: object) -> list[dict[str, Any]]:
         return self.rig.sql(text, *values)

@@ -32,7 +32,7 @@ from x402jobs.domain.template_draft import TemplateDraft
 from x402jobs.ports import Chain, Facilitator
 from x402jobs.services import Services
 from x402jobs.settings import Settings
-from x402jobs.stores import catalogue, local_tokens
+from x402jobs.stores import catalogue, local_tokens, store
 from x402jobs.wiring import build_services, development_ledger, money_of
 
 RAIN = {"topic": "rain"}
@@ -245,7 +245,9 @@ def shop(
         chain=chain or money.chain,
     )
     services = build_services(settings, money)
-    ada = catalogue(settings).add_user("ada")
+    books = store(settings)
+    ada = books.catalogue.add_user("ada")
+    books.database.close()
     services.integrations.save_claude_config(ada, Secret(CREATOR_KEY))
     services.integrations.save_pay_to(ada, PAY_TO)
     app = create_app(settings, services)

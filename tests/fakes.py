@@ -96,6 +96,10 @@ class MemoryLedger:
         self._step("record")
         self.rows[execution.id] = execution
 
+    def execution(self, execution_id: str) -> tuple[Execution, str | None] | None:
+        row = self.rows.get(execution_id)
+        return (row, None) if row is not None else None
+
     def sealed_answer(self, execution: Execution) -> str | None:
         self._step("sealed_answer")
         return self.answers.get(execution.id)

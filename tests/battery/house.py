@@ -94,6 +94,10 @@ class Host:
 
     def start(self) -> None:
         """A new group of processes; returns when it answers."""
+        self.begin()
+        self.await_answer()
+
+    def begin(self) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [
@@ -107,6 +111,8 @@ class Host:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+    def await_answer(self) -> None:
         if not eventually(self.answers, 60):
             raise AssertionError(f"it did not start:\n{self.log.read_text()[-3000:]}")
 
@@ -195,7 +201,9 @@ class House:
 
     def start(self) -> None:
         for host in self.hosts:
-            host.start()
+            host.begin()
+        for host in self.hosts:
+            host.await_answer()
 
     def answers(self) -> bool:
         return all(host.answers() for host in self.hosts)
@@ -215,7 +223,7 @@ class House:
 
     def ask_to(self, what: str) -> None:
         """Leave a wish for whichever process comes by: `die-<step>`, `freeze-<step>`, `blind`."""
-        (self.data / "battery").mkdir(exist_ok=True)
+        (self.data / "battery").mkdir(parents=True, exist_ok=True)
         (self.data / "battery" / what).touch()
 
     def withdraw(self, what: str) -> bool:
@@ -275,6 +283,7 @@ class House:
             SystemClock(),
             opening_seconds=self.settings.first_content_seconds,
             run_seconds=self.settings.total_seconds,
+            play_money=None,
         )
         broken = audit.check().broken
         return found + [f"{each.name}: {', '.join(each.rows[:3])}" for each in broken]
@@ -383,7 +392,7 @@ def house(
         opened.publish()
         for host in opened.hosts:
             stack.callback(host.end)
-            host.start()
+        opened.start()
         yield opened
 
 

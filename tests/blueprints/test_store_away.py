@@ -141,3 +141,28 @@ def test_nothing_is_settled_after_the_deadline(shop: Shop, monkeypatch: pytest.M
     assert (states(shop), shop.ledger.transfers()) == ([("released", 1)], [])
     monkeypatch.setattr(SocketLine, "still_there", look)
     assert present(shop, payment) == (200, "done")
+
+
+@pytest.mark.parametrize("price", [10_000, 0])
+def test_an_ending_whose_answer_was_lost_is_told_as_it_was_written(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, price: int
+) -> None:
+    shop.publish(price=price)
+    swap, record, lost = SqliteLedger.swap, SqliteLedger.record, [StoreUnavailable()]
+
+    def swapping_in_vain(self: SqliteLedger, before: Any, after: Any, **kept: Any) -> None:
+        swap(self, before, after, **kept)
+        if after.state is State.COMPLETED and lost:
+            raise lost.pop()
+
+    def recording_in_vain(self: SqliteLedger, execution: Any) -> None:
+        record(self, execution)
+        if lost:
+            raise lost.pop()
+
+    payment = shop.payment() if price else {}
+    monkeypatch.setattr(SqliteLedger, "swap", swapping_in_vain)
+    monkeypatch.setattr(SqliteLedger, "record", recording_in_vain)
+
+    assert present(shop, payment) == (200, "done")
+    assert (lost, states(shop)) == ([], [("completed", 1)])

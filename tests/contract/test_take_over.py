@@ -161,19 +161,25 @@ def test_of_those_who_come_at_once_one_takes_each_row(store):
         store.ledger.claim(row)
     gate = Barrier(8)
     workers = [store.worker() for _ in range(8)]
-    for number in range(8):
-        workers[number].ledger.beat(f"t{number}")
+    # So much to read lies between looking at the rows and taking them.
+    slowly = {f"nobody's {number}": 1 for number in range(30_000)}
 
-    def take(number):
+    def take(number, name):
         gate.wait()
-        return [
-            row.id for row, _ in workers[number].ledger.take_over(f"t{number}", {}, 5, **PATIENT)
-        ]
+        taken = workers[number].ledger.take_over(name, slowly, 20, **PATIENT)
+        return [(row.id, row.attempt) for row, _ in taken]
 
     with ThreadPoolExecutor(8) as pool:
-        taken = [id for ids in pool.map(take, range(8)) for id in ids]
+        for attempt in range(2, 8):
+            names = [f"{attempt}.{number}" for number in range(8)]
+            for name in names:
+                store.ledger.beat(name)
 
-    assert sorted(taken) == sorted(row.id for row in rows)
+            taken = [each for some in pool.map(take, range(8), names) for each in some]
+
+            assert sorted(taken) == sorted((row.id, attempt) for row in rows)
+            for name in names:
+                store.unseen(name, 16)
 
 
 def test_one_transfer_pays_for_one_row(store):

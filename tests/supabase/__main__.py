@@ -10,12 +10,13 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
 import pytest
 
-from tests.supabase.postgres import of_the_wheel
+from tests.supabase.postgres import of_the_wheel, postgres
 from tests.supabase.rig import Rig, rig
 
 
@@ -34,12 +35,13 @@ def main() -> int:
     asked = parser.parse_args()
     for each in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(each, _stop)
+    programs = of_the_wheel() if asked.wheel else None
     try:
-        with rig(of_the_wheel() if asked.wheel else None) as running:
+        if asked.doing == "outages":
+            return _outages(programs, asked.times)
+        with rig(programs) as running:
             if asked.doing == "run":
                 return _run(running, asked.command)
-            if asked.doing == "outages":
-                return _outages(running, asked.times)
             _show(running)
             threading.Event().wait()
     except KeyboardInterrupt:
@@ -79,13 +81,11 @@ def _run(running: Rig, command: list[str]) -> int:
         process.wait()
 
 
-def _outages(running: Rig, times: int) -> int:
-    import tempfile
-
+def _outages(programs: Path | None, times: int) -> int:
     from tests.supabase.outages import outages
 
-    with tempfile.TemporaryDirectory() as directory:
-        report = outages(running, Path(directory), times)
+    with tempfile.TemporaryDirectory() as directory, postgres(programs) as server:
+        report = outages(server, Path(directory), times)
     print(report)
     return 1 if report.violations else 0
 

@@ -9,11 +9,13 @@ import secrets
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import httpx
 
@@ -140,21 +142,54 @@ def _lite(database: str, publishable_key: str, secret_key: str) -> Iterator[int]
                 secret_key=secret_key,
             )
             (directory / "supabase" / "config.toml").write_text(config)
-            process = subprocess.Popen(
-                [node, program, "--no-telemetry", "start", "--no-admin"],
-                cwd=directory,
-                env={**os.environ, "DO_NOT_TRACK": "1", "LITE_TELEMETRY": "0"},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # Ctrl-C is for us alone
-            )
-            stack.callback(process.wait)
-            stack.callback(process.kill)
+            command = [node, program, "--no-telemetry", "start", "--no-admin"]
+            process = _begin(command, directory, log)
             if _started(process, port, secret_key):
-                yield port
+                with _kept(process, partial(_begin, command, directory, log)):
+                    yield port
                 return
+            _end(process)
         raise AssertionError(f"lite did not start:\n{(directory / 'log').read_text()}")
+
+
+def _begin(command: list[str], directory: Path, log: BinaryIO) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        command,
+        cwd=directory,
+        env={**os.environ, "DO_NOT_TRACK": "1", "LITE_TELEMETRY": "0"},
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,  # Ctrl-C is for us alone
+    )
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+
+
+@contextmanager
+def _kept(
+    process: subprocess.Popen[bytes], begin: Callable[[], subprocess.Popen[bytes]]
+) -> Iterator[None]:
+    """Lets lite live: unlike PostgREST it may die of a database that goes away."""
+    over = threading.Event()
+
+    def keep() -> None:
+        nonlocal process
+        while not over.wait(0.1):
+            if process.poll() is not None:
+                process = begin()
+
+    keeper = threading.Thread(target=keep)
+    keeper.start()
+    try:
+        yield
+    finally:
+        over.set()
+        keeper.join()
+        _end(process)
 
 
 def _started(process: subprocess.Popen[bytes], port: int, key: str) -> bool:

@@ -161,12 +161,14 @@ def test_a_row_for_each_table_is_tried_below(shop: Database) -> None:
 
 
 def tried(connection: psycopg.Connection, statement: str) -> str:
-    """What Postgres makes of it: how many rows were there, or that it is forbidden."""
+    """How many rows it was about, that it is forbidden, or what stopped it after all."""
     try:
         with connection.transaction(force_rollback=True):
             return str(connection.execute(statement.encode()).rowcount)
     except errors.InsufficientPrivilege:
         return "forbidden"
+    except psycopg.Error as error:
+        return type(error).__name__
 
 
 STATEMENTS = {

@@ -1,4 +1,4 @@
-"""The operator's commands over a Supabase project, as a person runs them; and what is behind them."""
+"""The operator's commands over a Supabase project, as a person runs them."""
 
 import json
 from collections.abc import Iterator

@@ -15,8 +15,9 @@ from flask.testing import FlaskClient
 from tests import origin
 from tests.conftest import PAY_TO, RAIN, decoded, events
 from tests.supabase.front import LOST
-from tests.supabase.rig import AS_SUPABASE, Rig, migrate, project
+from tests.supabase.rig import AS_SUPABASE, Rig, project
 from x402jobs import stores
+from x402jobs.adapters.migrations import migrate, migrations
 from x402jobs.app import create_app
 from x402jobs.devkit.claude_server import ClaudeServer
 from x402jobs.devkit.wallet import Wallet, sign
@@ -122,7 +123,8 @@ def test_moving_in_a_second_time_changes_nothing(moving: Moving) -> None:
     rows = {table: moving.rows(table, exactly=True) for table in TABLES}
     schema = moving.schema()
 
-    migrate(moving.url)
+    for each in migrations():  # as `psql -f` does, which keeps no books
+        moving.sql(each.sql)
 
     assert {table: moving.rows(table, exactly=True) for table in TABLES} == rows
     assert moving.schema() == schema

@@ -1,5 +1,6 @@
 """A question whose answer was lost is asked again: it hears the same, and nothing happens twice."""
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 
 from tests.contract.conftest import HAIKU, PATIENT, SupabaseStore, bought, earlier, ran, walked
 from tests.supabase.rig import Rig
+from x402jobs.adapters.rows import columns_of
 from x402jobs.adapters.supabase.database import Database
 from x402jobs.adapters.supabase.ledger import SupabaseLedger
 from x402jobs.domain.errors import StoreUnavailable, Superseded, TransferUsed
@@ -173,10 +175,6 @@ def test_who_does_not_say_that_it_asks_again_is_somebody_else(store, rig, ask, h
 
 def again(database: Database, function: str, row: Execution, **arguments: Any) -> Any:
     """Ask for the second time what was never carried out."""
-    import json
-
-    from x402jobs.adapters.rows import columns_of
-
     return database.call(function, execution=json.dumps(columns_of(row)), again=True, **arguments)
 
 
@@ -246,7 +244,6 @@ def test_a_take_over_that_was_not_heard_is_told_by_the_next_without_another_atte
     walked(store, SETTLING)
     store.unseen("w1", 16)
     ledger, deaf.lost = SupabaseLedger(deaf), 2
-    ledger.beat = lambda worker: store.ledger.beat(worker)
     store.ledger.beat("w2")
     for _ in range(2):
         with pytest.raises(StoreUnavailable):

@@ -1,4 +1,4 @@
-"""Credentials and tiles asked again when an answer was lost: the same is heard, nothing done twice."""
+"""Credentials and tiles: what is asked again hears the same, and nothing is done twice."""
 
 import json
 from dataclasses import replace

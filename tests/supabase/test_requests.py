@@ -1,7 +1,6 @@
 """What each kind of call asks of the database: a request over a network each, so few and named."""
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import pytest
 from werkzeug.test import TestResponse
@@ -9,6 +8,7 @@ from werkzeug.test import TestResponse
 from tests.conftest import RAIN, Shop
 from tests.supabase.front import Front
 from x402jobs.domain.coords import Coords
+from x402jobs.domain.template_draft import TemplateDraft
 from x402jobs.domain.tile import Tile
 from x402jobs.settings import Settings
 
@@ -43,9 +43,10 @@ class Calls:
         return self.shop.client.post(self.shop.url, json=RAIN, headers=payment)
 
     def free(self) -> TestResponse:
-        self.shop.services.resources.publish(self.shop.ada, self._free())
+        gift = TemplateDraft(slug="gift", name="Gift", price=0, system_prompt="Be kind.")
+        self.shop.services.resources.publish(self.shop.ada, gift)
         self.front.forget()
-        return self.shop.client.post("/@ada/gift", json=RAIN)
+        return self.shop.client.post("/@ada/gift", json={})
 
     def owner_test(self) -> TestResponse:
         headers = self.headers | {"X-OWNER-TEST": "true"}
@@ -60,17 +61,6 @@ class Calls:
         door = f"/api/stream/execute-task?taskCoords={coords}"
         return self.shop.client.get(door, headers=self.headers)
 
-    def unready(self) -> TestResponse:
-        return self.shop.client.get("/readyz")
-
-    def _free(self) -> Any:
-        from x402jobs.domain.template_draft import TemplateDraft
-
-        return TemplateDraft(
-            slug="gift", name="Gift", price=0, system_prompt="Be kind.",
-            parameters=[{"name": "topic"}],
-        )  # fmt: skip
-
 
 @pytest.fixture
 def calls(shop: Shop, rig) -> Calls:
@@ -80,23 +70,35 @@ def calls(shop: Shop, rig) -> Calls:
     return calls
 
 
-PRICED = {
-    "quote": (402, ["x402_listing"]),
-    "paid": (
+LISTING = "x402_listing"  # template, prompt, key, payout address, and what the payment has bought
+CLAIM = "x402_claim"
+SETTLING = SETTLED = ENDED = "x402_swap"  # the last one with the sealed answer
+REQUESTS = {
+    # call: status, what is asked of the database
+    "quote": (402, [LISTING]),
+    "paid": (200, [LISTING, CLAIM, SETTLING, SETTLED, ENDED]),
+    "replayed": (200, [LISTING, "x402_sealed_answer"]),
+    "free": (200, [LISTING, "x402_record"]),
+    "owner_test": (200, [LISTING, "x402_record"]),
+    "task": (
         200,
         [
-            "x402_listing",  # template, prompt, key, payout address, what the payment has bought
-            "x402_claim",
-            "x402_swap",  # settling
-            "x402_swap",  # settled
-            "x402_swap",  # completed, with the sealed answer
+            "x402_begin",  # the row of the run, which is its lock too
+            "x402_tile_context",
+            "x402_add_plan",
+            "x402_sealed_claude_key",
+            ENDED,
+            "x402_swap_plan",
         ],
     ),
 }
 
 
-@pytest.mark.parametrize("call", ["quote", "paid", "replayed", "free", "owner_test", "task"])
-def test_probe(calls: Calls, call: str) -> None:
+@pytest.mark.parametrize(("call", "status", "asked"), [(k, *v) for k, v in REQUESTS.items()])
+def test_a_call_asks_the_database_this_and_nothing_else(
+    calls: Calls, call: str, status: int, asked: list[str]
+) -> None:
     reply = getattr(calls, call)()
-    body = reply.get_data(as_text=True)
-    print(call, reply.status_code, calls.front.asked, body[-150:])
+
+    assert (reply.status_code, reply.get_data()[-1:] != b"") == (status, True)
+    assert calls.front.asked == asked

@@ -250,9 +250,8 @@ def test_the_commands_of_the_readme_run_a_task(neighbour: Account, tmp_path: Pat
     neighbour.server.claude.script({"text": WORDS})
     ours = {
         "X402JOBS_URL": neighbour.server.url,
-        "X402JOBS_DATA": str(neighbour.server.settings.data),
-        "X402JOBS_AS": neighbour.name,
         "NO_PROXY": "*",
+        **neighbour.server.beneath.as_user(neighbour.name, neighbour.id),
     }
 
     tile, _, told = output_of(commands(block), tmp_path, **ours).partition(b"}\n")

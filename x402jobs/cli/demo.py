@@ -52,7 +52,8 @@ def demo(
     the key is kept, sealed, in the data directory.
 
     With --json --no-call the first line of the output is a JSON object with url, templateUrl,
-    creatorToken, walletKey, claudeUrl and claudeControlUrl, printed once the server answers.
+    creatorToken, walletKey, claudeUrl and claudeControlUrl, printed once the server answers. Over
+    Supabase, which issues the tokens, creatorToken is null.
     """
     if once and no_call:
         raise click.UsageError("--once and --no-call exclude each other.")
@@ -97,7 +98,7 @@ def _facts(running: "Demo") -> dict[str, Any]:
     return {
         "url": running.url,
         "templateUrl": running.template_url,
-        "creatorToken": running.creator_token,
+        "creatorToken": running.creator_token if running.settings.is_embedded else None,
         "walletKey": running.wallet.key.reveal(),
         "claudeUrl": claude.url if claude else None,
         "claudeControlUrl": claude.control_url if claude else None,
@@ -120,6 +121,7 @@ def _introduce(running: "Demo") -> None:
         ("task", f"{TASK} on ada's map: a tile of two steps, and one to know"),
         ("Claude", claude),
         ("money", "development dollars: real signatures, no value"),
+        ("store", running.settings.supabase_url or "embedded"),
         ("data", f"{running.data}, with the server's log in {running.log.name}"),
     )
 
@@ -195,7 +197,7 @@ def _run_task(running: "Demo") -> None:
 
     with requests.Session() as session:
         session.trust_env = False
-        session.headers["Authorization"] = f"Bearer {running.creator_token}"
+        session.headers.update(running.creator_headers)
         url = f"{running.task_url}&rerun=true"
         _step(7, "Run a task: ada's own tiles, with her own key")
         click.echo(f"{INDENT}GET {url}\n")
@@ -233,31 +235,35 @@ def _read(answer: Any) -> dict[str, Any]:
 
 def _go_on(running: "Demo", data: Path) -> None:
     """The lines to type next; each works as it is printed."""
-    from x402jobs.devkit.demo import TASK
+    from x402jobs.devkit.demo import PURPOSE, TASK
 
     ours = _command()
     elsewhere = "" if data == _default_data() else f" --data {shlex.quote(str(data))}"
     url, body = running.template_url, shlex.quote(json.dumps({"topic": TOPIC}))
     posted = f"-H 'Content-Type: application/json' -d {body} {url}"
+    where = "Go on, in another terminal"
+    own = f"{ours} task run {TASK} --as ada --url {running.url}{elsewhere}"
+    hers = [("Her task, its next step", own)]
+    ask, has = f"TOKEN=$({ours} token ada{elsewhere})", '-H "Authorization: Bearer $TOKEN"'
+    if not running.settings.is_embedded:  # whose Auth issues the tokens
+        where += " with the same SUPABASE_URL and SUPABASE_SECRET_KEY"
+        hers = []
+        ask = f"KEY=$({ours} keys internal ada --purpose {PURPOSE}{elsewhere})"
+        has = '-H "x-api-key: $KEY"'
     lines = (
         ("The price", f"curl -i {posted}"),
         (
             "The answer, free of charge for its creator (an owner test)",
-            f"TOKEN=$({ours} token ada{elsewhere})\n"
-            "curl -N -H 'X-OWNER-TEST: true' -H \"Authorization: Bearer $TOKEN\" " + posted,
+            f"{ask}\ncurl -N -H 'X-OWNER-TEST: true' {has} {posted}",
         ),
         ("The answer, paid", f"{ours} call {url} -p topic={shlex.quote(TOPIC)}{elsewhere}"),
+        *hers,
         (
-            "Her task, its next step",
-            f"{ours} task run {TASK} --as ada --url {running.url}{elsewhere}",
-        ),
-        (
-            "The same, as a program of hers asks",
-            f"TOKEN=$({ours} token ada{elsewhere})\n"
-            f"curl -N -H \"Authorization: Bearer $TOKEN\" '{running.task_url}'",
+            "The same, as a program of hers asks" if hers else "Her task, as a program asks",
+            f"{ask}\ncurl -N {has} '{running.task_url}'",
         ),
     )
-    click.secho("Go on, in another terminal", bold=True)
+    click.secho(where, bold=True)
     for title, line in lines:
         click.echo(f"\n{INDENT}{title}:")
         for each in line.splitlines():

@@ -24,6 +24,8 @@ from x402jobs.settings import Settings
 
 HOST = "127.0.0.1"
 CREATOR, SLUG = "ada", "haiku"
+PURPOSE = "demo"
+"""What the creator's internal API key is for."""
 PRICE = 10_000
 """In micro-USDC: one cent."""
 
@@ -124,8 +126,19 @@ class Demo:
 
     @property
     def creator_token(self) -> str:
-        """A fresh bearer token that speaks for the creator."""
+        """A fresh bearer token of the embedded issuer's, which speaks for the creator."""
         return stores.local_tokens(self.settings).issue(self.creator_id)
+
+    @property
+    def creator_headers(self) -> dict[str, str]:
+        """What a request of the creator's carries.
+
+        A bearer token; an internal API key where only Supabase Auth may issue those.
+        """
+        if self.settings.is_embedded:
+            return {"Authorization": f"Bearer {self.creator_token}"}
+        _, key = stores.internal_keys(self.settings).get_or_create(self.creator_id, PURPOSE)
+        return {"x-api-key": key.reveal()}
 
     @property
     def log(self) -> Path:
@@ -148,7 +161,9 @@ class Demo:
         """The creator, what they have connected, their template and their task."""
         self.wallet = Wallet.open(self.data / "wallet.key")
         self.creator_wallet = Wallet.open(self.data / f"{CREATOR}.key")
-        self.creator_id = stores.catalogue(self.settings).add_user(CREATOR)
+        store = stores.store(self.settings)
+        with closing(store.database):
+            self.creator_id = store.catalogue.add_user(CREATOR)
         with closing(wiring.build_services(self.settings)) as services:
             services.integrations.save_claude_config(
                 self.creator_id, self._claude_key or Secret("sk-stand-in")

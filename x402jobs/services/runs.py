@@ -262,19 +262,29 @@ class Runs:
         return Failed(after, error)
 
     def _end(self, before: Execution, after: Execution, sealed_answer: str | None = None) -> None:
-        """Write the ending down; a store that does not answer is asked again for a while."""
-        until = self._clock.monotonic() + STORE_PATIENCE_SECONDS
+        """Write the ending down; a store that does not answer is asked again for a while.
+
+        It may have done what it did not answer to, and then there is nothing left to write.
+        """
+        until, is_sure = self._clock.monotonic() + STORE_PATIENCE_SECONDS, True
         while True:
             try:
+                if not is_sure and self._stands(after):
+                    return
                 if before.kind in KEPT:
                     self._ledger.swap(before, after, sealed_answer=sealed_answer)
                 else:
                     self._ledger.record(after)
                 return
             except StoreUnavailable:
+                is_sure = False
                 if self._clock.monotonic() >= until:
                     raise
             Event().wait(1.0)
+
+    def _stands(self, execution: Execution) -> bool:
+        found = self._ledger.execution(execution.id)
+        return found is not None and found[0] == execution
 
 
 def answer_place(execution_id: str) -> Place:

@@ -14,9 +14,12 @@ from tests.wire.conftest import running, server
 
 __all__ = ["running", "server"]
 
-collect_ignore = []
-if os.environ.get("X402JOBS_TEST_SUPABASE") != "whole":
-    collect_ignore += []
+LATER = ("bytes", "curl", "doors", "leaving", "readers", "resuming")
+collect_ignore = (
+    [f"test_{name}.py" for name in LATER]
+    if os.environ.get("X402JOBS_TEST_SUPABASE") != "whole"
+    else []
+)
 
 
 @pytest.fixture(scope="session")

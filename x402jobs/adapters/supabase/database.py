@@ -23,8 +23,11 @@ AT_ONCE = 10
 it (encode/httpcore #1035), so whoever has no connection waits here."""
 TRY_SECONDS = 5.0
 QUEUE_SECONDS = 5.0
-PAUSES = (0.1, 0.4)
-"""Between the tries of one question: three in all."""
+PAUSES = (0.05, 0.1, 0.3, 0.6)
+"""Between the tries of one question: five in all, where a project that is turning its connections
+over can break several of them."""
+LAST_TRY_SECONDS = 9.0
+"""No try begins later than this after the first, so that silence is met with two at most."""
 KEEPALIVE_SECONDS = 30.0
 """A line that the project is just closing does no harm here: the question is asked again."""
 LARGEST = 64 * 1024 * 1024
@@ -127,13 +130,14 @@ class Database:
         if not handle.turns.acquire(timeout=QUEUE_SECONDS):
             log.warning("store_unavailable", function=function, reason="too many questions wait")
             raise StoreUnavailable()
+        last_try = time.monotonic() + LAST_TRY_SECONDS
         try:
             for tries, pause in enumerate((*PAUSES, None)):
                 try:
                     return _asked(handle.client, function, arguments(tries))
                 except _Fault as error:
                     fault = error
-                if pause is None or not fault.again:
+                if pause is None or not fault.again or time.monotonic() > last_try:
                     break
                 log.info("store_asked_again", function=function, reason=fault.reason, **fault.told)
                 time.sleep(pause)
