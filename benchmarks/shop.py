@@ -11,8 +11,8 @@ from benchmarks.order import Order
 from x402jobs.devkit.wallet import Wallet, sign
 from x402jobs.domain.secret import Secret
 from x402jobs.domain.template_draft import TemplateDraft
-from x402jobs.stores import catalogue
 from x402jobs.settings import Settings
+from x402jobs.stores import catalogue
 from x402jobs.wiring import build_services, development_ledger
 
 PATH = "/@ada/words"

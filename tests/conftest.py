@@ -125,9 +125,14 @@ def text_of(said: list[dict[str, Any]]) -> str:
 
 
 def pytest_configure() -> None:
-    """A run in the background is started deaf to Ctrl-C, and so would every child of it be."""
+    """A run in the background is started deaf to Ctrl-C, and so would every child of it be.
+
+    One that is told to end with SIGTERM ends what it has started, as after Ctrl-C.
+    """
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)

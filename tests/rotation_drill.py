@@ -33,7 +33,7 @@ from x402jobs.ports import Place, SealedValue
 from x402jobs.services.iam.internal_keys import internal_key_place
 from x402jobs.services.iam.pepper import pepper_place
 from x402jobs.services.integrations import claude_key_place
-from x402jobs.services.rotation import Standing
+from x402jobs.services.rotation import Rotation, Standing
 from x402jobs.services.runs import answer_place
 from x402jobs.services.settlement import payment_place
 from x402jobs.services.templates import prompt_place
@@ -110,7 +110,7 @@ class Server:
         self.catalogue, self.keys, self.ledger = store.catalogue, store.keys, store.ledger
         self.sealed, self.database = store.sealed, store.database
         self.box = stores.secret_box(settings)
-        self.rotation = stores.rotation(settings)
+        self.rotation = Rotation(store.sealed, self.box, PLACES)
 
     def read(self, chance: random.Random) -> int:
         """Open a few values from anywhere, each of which tells whose it is; how many."""

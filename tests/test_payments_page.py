@@ -106,6 +106,14 @@ def test_every_part_of_the_battery_is_there_and_as_large_as_it_is() -> None:
     assert sizes["mutants"] == f"{len(MUTANTS)} bugs"
 
 
+def test_what_is_tried_over_supabase_is_a_part_and_make_battery_runs_it() -> None:
+    (parts,) = tables("### Over Supabase")
+    makefile = (DOCS.parent / "Makefile").read_text()
+
+    assert {name for name, *_ in parts} <= PARTS.keys()
+    assert f"--store supabase {' '.join(name for name, *_ in parts)}\n" in makefile
+
+
 FIGURES = [
     f"at the latest {GRACE_SECONDS} seconds after the time limit of its run",
     f"for {ANSWER_KEPT_SECONDS // 3600} hours with the same payment and request",

@@ -243,26 +243,20 @@ def _go_on(running: "Demo", data: Path) -> None:
     posted = f"-H 'Content-Type: application/json' -d {body} {url}"
     where = "Go on, in another terminal"
     own = f"{ours} task run {TASK} --as ada --url {running.url}{elsewhere}"
-    hers = [("Her task, its next step", own)]
     ask, has = f"TOKEN=$({ours} token ada{elsewhere})", '-H "Authorization: Bearer $TOKEN"'
-    if not running.settings.is_embedded:  # whose Auth issues the tokens
-        where += " with the same SUPABASE_URL and SUPABASE_SECRET_KEY"
-        hers = []
-        ask = f"KEY=$({ours} keys internal ada --purpose {PURPOSE}{elsewhere})"
-        has = '-H "x-api-key: $KEY"'
-    lines = (
+    test = f"{ask}\ncurl -N -H 'X-OWNER-TEST: true' {has} {posted}"
+    lines = [
         ("The price", f"curl -i {posted}"),
-        (
-            "The answer, free of charge for its creator (an owner test)",
-            f"{ask}\ncurl -N -H 'X-OWNER-TEST: true' {has} {posted}",
-        ),
+        ("The answer, free of charge for its creator (an owner test)", test),
         ("The answer, paid", f"{ours} call {url} -p topic={shlex.quote(TOPIC)}{elsewhere}"),
-        *hers,
-        (
-            "The same, as a program of hers asks" if hers else "Her task, as a program asks",
-            f"{ask}\ncurl -N {has} '{running.task_url}'",
-        ),
-    )
+        ("Her task, its next step", own),
+        ("The same, as a program of hers asks", f"{ask}\ncurl -N {has} '{running.task_url}'"),
+    ]
+    if not running.settings.is_embedded:  # Supabase Auth issues the tokens: no test, no --as
+        where += " with the same SUPABASE_URL and SUPABASE_SECRET_KEY"
+        ask = f"KEY=$({ours} keys internal ada --purpose {PURPOSE}{elsewhere})"
+        run = f"{ask}\ncurl -N -H \"x-api-key: $KEY\" '{running.task_url}'"
+        lines = [lines[0], lines[2], ("Her task, as a program of hers asks", run)]
     click.secho(where, bold=True)
     for title, line in lines:
         click.echo(f"\n{INDENT}{title}:")
