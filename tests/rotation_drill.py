@@ -380,11 +380,7 @@ def text_at(server: Server, place_of: Any, row: str) -> str | None:
 
 
 def tamper(server: Server, chance: random.Random, samples: int = 3) -> tuple[int, list[str]]:
-    """Change each character of a few values of every column; how many changes, and which open.
-
-    A prompt that does not begin like ours is the origin's plain text: there what comes out is the
-    damaged text itself, and `keys status` counts it. That is no opening of what was sealed.
-    """
+    """Change each character of a few values of every column; how many changes, and which open."""
     tampered, opened = 0, []
     for place_of in PLACES:
         values = list(server.values(place_of))
@@ -393,9 +389,8 @@ def tamper(server: Server, chance: random.Random, samples: int = 3) -> tuple[int
             for at, right in enumerate(value.sealed):
                 wrong = chance.choice([each for each in ALPHABET if each != right])
                 damaged = f"{value.sealed[:at]}{wrong}{value.sealed[at + 1 :]}"
-                text, tampered = server.text(place, damaged), tampered + 1
-                told = text == damaged and server.box.form(damaged, place).origin == "plaintext"
-                if text is not None and not told:
+                tampered += 1
+                if server.text(place, damaged) is not None:
                     opened.append(f"{place.table} {value.row} at {at}")
     return tampered, opened
 
@@ -406,7 +401,7 @@ def tamper_at_rest(server: Server, chance: random.Random) -> list[str]:
     for place_of in PLACES:
         spot = place_of("")
         value = chance.choice(list(server.values(place_of)))
-        at = chance.randrange(value.sealed.rindex(".") + 1, len(value.sealed))
+        at = chance.randrange(len(value.sealed))
         wrong = chance.choice([each for each in ALPHABET if each != value.sealed[at]])
         damaged = replace(value, sealed=f"{value.sealed[:at]}{wrong}{value.sealed[at + 1 :]}")
         server.sealed.replace(spot.table, spot.column, [(value, damaged.sealed)])

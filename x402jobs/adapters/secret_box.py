@@ -17,9 +17,15 @@ from x402jobs.domain.secret import Secret
 from x402jobs.ports import Form, Place
 
 FORMAT = "v1"
-NONCE_BYTES = 12
+NONCE_BYTES, TAG_BYTES = 12, 16
+MIN_CHARACTERS = (NONCE_BYTES + TAG_BYTES) * 8 // 6
 _OURS = re.compile(rf"{FORMAT}\.({KEY_ID.pattern})\.(.*)", re.DOTALL)
 """What begins like this is ours, and whole or unreadable; anything else may be the origin's."""
+_SPOILED = re.compile(
+    rf"(?:.1\.|v.\.|v1.)\S{{0,33}}.\S{{0,33}}[A-Za-z0-9_-]{{{MIN_CHARACTERS},}}={{0,2}}", re.DOTALL
+)
+"""Ours with one character of its beginning changed. Nobody has written a prompt like this, and its
+ciphertext must not be taken for one."""
 
 
 class RingSecretBox:
@@ -45,7 +51,7 @@ class RingSecretBox:
     def open(self, sealed: str, place: Place) -> Secret:
         if ours := _OURS.fullmatch(sealed):
             return self._open_ours(ours[1], ours[2], place)
-        if place.origin == "plaintext":
+        if place.origin == "plaintext" and _SPOILED.fullmatch(sealed) is None:
             return Secret(sealed)
         if place.origin == "aes-256-cbc" and self._origin is not None:
             return self._origin.open(sealed)
@@ -55,6 +61,8 @@ class RingSecretBox:
         if ours := _OURS.fullmatch(sealed):
             return Form(key_id=ours[1])
         if place.origin == "aes-256-cbc" and origin_cipher.SHAPE.fullmatch(sealed) is None:
+            return Form()
+        if place.origin == "plaintext" and _SPOILED.fullmatch(sealed) is not None:
             return Form()
         return Form(origin=place.origin)
 
