@@ -519,3 +519,13 @@ def test_a_run_that_cannot_begin_leaves_nobody_waiting_for_it(monkeypatch):
 
     with pytest.raises(InProgress):
         shop.runs.again(PAID)
+
+
+def test_a_run_that_has_ended_since_the_store_was_asked_is_followed_from_there(shop):
+    asked = PAID
+    assert asked.state is State.SETTLED
+    shop.tell(FakeSpeech("Rain ", "taps."), asked)
+
+    text, ending = heard(shop.runs.again(asked))
+
+    assert (text, ending) == ("Rain taps.", Done(shop.ledger.row))

@@ -273,6 +273,9 @@ class StoreUnavailable(X402JobsError):
     status, code, recoverable = 503, "STORE_UNAVAILABLE", True
     sentence = "The service cannot reach its database. Please try again shortly."
 
+    def __init__(self, message: str | None = None, *, retry_after: float = 2) -> None:
+        super().__init__(message, retry_after=retry_after)
+
 
 class Unavailable(X402JobsError):
     """This server takes nothing new: it is about to end."""

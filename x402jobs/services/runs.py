@@ -141,6 +141,10 @@ class Runs:
         run = self._running.get((execution.id, execution.attempt))
         if run is not None:
             return run.follow(after)
+        if execution.state is State.SETTLED:
+            # Perhaps it was still told here when the store was asked, and has ended since.
+            found = self._ledger.execution(execution.id)
+            execution = found[0] if found is not None else execution
         if execution.state is State.SETTLING:
             raise SettlementUnknown(execution=execution)
         if execution.state in (State.CLAIMED, State.SETTLED):
