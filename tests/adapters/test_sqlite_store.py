@@ -12,8 +12,8 @@ from threading import Thread
 
 import pytest
 
-from tests.contract.conftest import CLAIM_KEY, HAIKU, SqliteWorker, bought, earlier, walked
-from x402jobs.adapters.sqlite import UPGRADES, Database
+from tests.contract.conftest import CLAIM_KEY, HAIKU, bought, earlier, walked
+from x402jobs.adapters.sqlite import UPGRADES, Database, embedded_store
 from x402jobs.domain.errors import StoreUnavailable
 from x402jobs.domain.execution import State
 
@@ -25,7 +25,7 @@ def data(tmp_path):
 
 @pytest.fixture
 def worker(data):
-    worker = SqliteWorker(data)
+    worker = embedded_store(data)
     publish(worker)
     yield worker
     worker.database.close()
@@ -70,17 +70,18 @@ PREAMBLE = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from tests.contract.conftest import HAIKU, SqliteWorker, bought
+from tests.contract.conftest import HAIKU, bought
+from x402jobs.adapters.sqlite import embedded_store
 data, number = Path(sys.argv[1]), sys.argv[2]
 print("ready", flush=True)
 sys.stdin.readline()
 """
 CREATE = """
-worker = SqliteWorker(data)
+worker = embedded_store(data)
 print(worker.catalogue.add_user("ada"))
 """
 CLAIM = """
-worker = SqliteWorker(data)
+worker = embedded_store(data)
 for round in range(13):
     row = worker.ledger.claim(bought(id=f"{number}-{round}", worker=number, claim_key=f"c{round}"))
     print("-" if row is None else row.id)
@@ -90,7 +91,7 @@ for round in range(13):
 def test_the_file_and_its_directory_are_their_owners_alone(data, tmp_path):
     before = os.umask(0)
     try:
-        worker = SqliteWorker(data)
+        worker = embedded_store(data)
         publish(worker)
     finally:
         os.umask(before)
@@ -103,7 +104,7 @@ def test_the_file_and_its_directory_are_their_owners_alone(data, tmp_path):
 
 
 def test_nothing_is_made_before_the_first_use(data):
-    SqliteWorker(data)
+    embedded_store(data)
 
     assert not data.exists()
 
@@ -127,7 +128,7 @@ def test_the_schema_is_made_once_by_processes_that_come_at_once(data):
 
 
 def test_the_schema_is_made_once_by_threads_that_come_at_once(data):
-    worker, ids = SqliteWorker(data), []
+    worker, ids = embedded_store(data), []
     threads = [
         Thread(target=lambda: ids.append(worker.catalogue.add_user("ada"))) for _ in range(20)
     ]
@@ -222,7 +223,7 @@ def test_a_full_disk_makes_the_store_unavailable_until_there_is_room(worker):
     ids=["listing", "add_user", "claim", "sealed_answer", "put_pay_to"],
 )
 def test_a_spoiled_store_is_unavailable_and_says_nothing_of_its_path(data, spoil, use):
-    worker = SqliteWorker(data)
+    worker = embedded_store(data)
     publish(worker)
     worker.database.close()
     for each in data.iterdir():
@@ -351,7 +352,7 @@ def test_a_file_of_the_first_version_is_brought_up_to_this_one_and_keeps_its_row
                 amount, created_at)
                 VALUES ('e1', 'free', 'completed', 1, 'w1', 't0', 1, 'd', 0, 1000.25);
             PRAGMA user_version = 1;""")
-    worker, fresh = SqliteWorker(data), SqliteWorker(tmp_path / "fresh")
+    worker, fresh = embedded_store(data), embedded_store(tmp_path / "fresh")
 
     listing = worker.catalogue.listing("ADA", "haiku", None)
     fresh.catalogue.user_id("ada")
@@ -371,6 +372,6 @@ def test_a_file_of_a_later_version_is_left_alone_and_says_so(data, worker):
         connection.execute("PRAGMA user_version = 99")
 
     with pytest.raises(StoreUnavailable, match="newer version") as refusal:
-        SqliteWorker(data).catalogue.user_id("ada")
+        embedded_store(data).catalogue.user_id("ada")
 
     assert str(data / "x402jobs.sqlite3") in refusal.value.message

@@ -86,7 +86,7 @@ def test_somebody_elses_key_looks_like_none(shop: Shop, whose: Any) -> None:
 
     told = [
         faulty(whose(shop).ask("DELETE", f"{DOOR}/{each}"), 404, "NOT_FOUND")["error"]
-        for each in (key[3:19], "0" * 16, "%00", key)
+        for each in (key[3:19], "0" * 16, "%20", key)
     ]
 
     assert told == ["There is no such key."] * 4

@@ -13,7 +13,7 @@ from x402jobs.adapters.sqlite import SqliteLedger
 from x402jobs.blueprints.line import SocketLine
 from x402jobs.domain.errors import StoreUnavailable
 from x402jobs.domain.execution import State
-from x402jobs.services import caretaker
+from x402jobs.services import caretaker, recovery
 from x402jobs.settings import Settings
 
 Away = Callable[..., None]
@@ -166,3 +166,32 @@ def test_an_ending_whose_answer_was_lost_is_told_as_it_was_written(
 
     assert present(shop, payment) == (200, "done")
     assert (lost, states(shop)) == ([], [("completed", 1)])
+
+
+@pytest.mark.parametrize("answers_lost", [1, 2, 3])
+def test_who_was_told_to_come_again_before_anybody_was_asked_to_settle_is_not_charged(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, answers_lost: int
+) -> None:
+    """The step to `settling` is written, and neither its answer nor what follows it is heard."""
+    swap, left = SqliteLedger.swap, [StoreUnavailable()] * answers_lost
+
+    def swapping_in_vain(self: SqliteLedger, before: Any, after: Any, **kept: Any) -> None:
+        if after.state is State.SETTLING or len(left) < answers_lost:
+            swap(self, before, after, **kept) if after.state is State.SETTLING else None
+            if left:
+                raise left.pop()
+        if after.state is not State.SETTLING:
+            swap(self, before, after, **kept)
+
+    payment = shop.payment()
+    monkeypatch.setattr(caretaker, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(recovery, "PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(SqliteLedger, "swap", swapping_in_vain)
+
+    assert present(shop, payment) == (503, "STORE_UNAVAILABLE")
+
+    shop.services.caretaker.start(lambda: True, grace_seconds=60)
+    assert eventually(lambda: [state for state, _ in states(shop)] == ["released"], 10)
+    assert shop.ledger.transfers() == []
+    assert present(shop, payment) == (200, "done")
+    assert len(shop.ledger.transfers()) == 1

@@ -8,9 +8,9 @@ import pytest
 
 from tests.blueprints.conftest import SEPOLIA
 from tests.interop.several_networks import play_ledger
-from tests.wire.conftest import Server, running, server, serving
+from tests.wire.conftest import Server, postgres, running, server, serving
 
-__all__ = ["running", "server"]  # fixtures, which pytest finds here
+__all__ = ["postgres", "running", "server"]  # fixtures, which pytest finds here
 
 
 @pytest.fixture(scope="session")

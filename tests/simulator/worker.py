@@ -163,6 +163,13 @@ class WorkerLedger:
         told, self._untold = self._untold, []
         return [each for each in told if self._model.rows.get(each[0].id) == each[0]]
 
+    def execution(self, execution_id: str) -> tuple[Execution, str | None] | None:
+        def look() -> tuple[Execution, str | None] | None:
+            row = self._model.rows.get(execution_id)
+            return (row, None) if row is not None else None
+
+        return self._cross("look", look, True)
+
     def sealed_answer(self, execution: Execution) -> str | None:
         return self._cross("answer", lambda: self._model.sealed_answer(execution), True)
 

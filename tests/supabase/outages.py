@@ -54,8 +54,13 @@ class Report:
         )
 
 
-def outages(postgres: Postgres, directory: Path, times: int) -> Report:
-    """So many outages, each of another kind, while gunicorn sells over a project of its own."""
+def outages(
+    postgres: Postgres, directory: Path, times: int, patience: float = RECOVERY_SECONDS
+) -> Report:
+    """So many outages, each of another kind, while gunicorn sells over a project of its own.
+
+    It has so many seconds to sell again.
+    """
     report = Report()
     with serving(directory, postgres=postgres) as shop:
         rig: Rig = shop.beneath.rig  # type: ignore[attr-defined]
@@ -68,7 +73,7 @@ def outages(postgres: Postgres, directory: Path, times: int) -> Report:
                     report.outages[kind] += 1
                     with KINDS[kind](rig):
                         time.sleep(OUTAGE_SECONDS)
-                    report.recoveries.append(_recovery(shop, report))
+                    report.recoveries.append(_recovery(shop, report, patience))
             finally:
                 stop.set()
             for each in calling:
@@ -99,14 +104,14 @@ def _bought(shop: Server, report: Report) -> str:
     return how
 
 
-def _recovery(shop: Server, report: Report) -> float:
+def _recovery(shop: Server, report: Report, patience: float) -> float:
     """Seconds until a call is sold to its end."""
     began = time.monotonic()
     while time.monotonic() < began + 30:
         if _bought(shop, report) == "done":
             break
     seconds = time.monotonic() - began
-    if seconds > RECOVERY_SECONDS:
+    if seconds > patience:
         report.violations.append(f"sold nothing for {seconds:.1f} s")
     return seconds
 

@@ -22,6 +22,7 @@ class LeftRows:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._rows: dict[str, _Left] = {}
+        self._unasked: dict[str, int] = {}
         self._lock = Lock()
 
     def leave(self, execution: Execution, pause: float = 0.0) -> None:
@@ -35,6 +36,26 @@ class LeftRows:
             if known is None or known.attempt <= execution.attempt:
                 at = self._clock.monotonic() + pause
                 self._rows[execution.id] = _Left(execution.attempt, at)
+
+    def leave_unasked(self, execution: Execution, pause: float = 0.0) -> None:
+        """Give up a row that may be `settling` by now, and whose money nobody has been asked for.
+
+        Only whoever would have asked can know that: another worker has to take it for a settlement
+        whose outcome was lost.
+        """
+        with self._lock:
+            self._unasked[execution.id] = execution.attempt
+        self.leave(execution, pause)
+
+    def is_unasked(self, taken: Execution) -> bool:
+        """Whether this is such a row, taken since and by nobody else in between."""
+        with self._lock:
+            return self._unasked.get(taken.id) == taken.attempt - 1
+
+    def ended(self, execution_id: str) -> None:
+        """The row has come to its end: should its payer come again, it is another matter."""
+        with self._lock:
+            self._unasked.pop(execution_id, None)
 
     def due(self) -> dict[str, int]:
         """Attempts by id of the rows whose time has come."""

@@ -60,6 +60,8 @@ class Admission:
     execution: Execution
     deadline: float
     sale: Sale | None = None
+    may_be_settling: bool = False
+    """The row may have been written as `settling`; the facilitator was not asked."""
 
 
 class Paygate:
@@ -158,6 +160,9 @@ class Paygate:
             row = self._settlement.settle(opened, sale.payment, sale.requirements)
         except SettlementUnknown as unknown:
             admission.execution = unknown.execution or opened
+            raise
+        except StoreUnavailable:
+            admission.may_be_settling = True
             raise
         admission.execution = row
         if row.state is State.RELEASED:
@@ -294,10 +299,13 @@ class Paygate:
         else:
             after = before.forgo(code, now)
         try:
-            self._ledger.swap(before, after)
+            self._give_back(admission, before, after)
         except (StoreUnavailable, Superseded) as trouble:
             log.error("row_not_let_go", execution_id=before.id, code=trouble.code)
-            self._left.leave(before)
+            if admission.may_be_settling:
+                self._left.leave_unasked(before)
+            else:
+                self._left.leave(before)
             if isinstance(error, PaymentRequired):
                 # Whoever may have the row now may be taking the money: ask for no other payment.
                 raise trouble from error
@@ -305,3 +313,12 @@ class Paygate:
         log.info("row_let_go", execution_id=after.id, state=after.state, code=code)
         if isinstance(error, X402JobsError) and after.receipt is not None:
             error.execution = after
+
+    def _give_back(self, admission: Admission, before: Execution, after: Execution) -> None:
+        """Write the row's way back, from whichever state it has reached."""
+        try:
+            self._ledger.swap(before, after)
+        except Superseded:
+            if not admission.may_be_settling:
+                raise
+            self._ledger.swap(before.become(State.SETTLING), after)

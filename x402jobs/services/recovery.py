@@ -88,13 +88,15 @@ class Recovery:
             ended = None
         if ended is None:
             age = self._clock.now() - row.created_at
-            self._left.leave(row, min(max(PAUSE_SECONDS, age / 10), LONGEST_PAUSE_SECONDS))
+            leave = self._left.leave_unasked if self._left.is_unasked(row) else self._left.leave
+            leave(row, min(max(PAUSE_SECONDS, age / 10), LONGEST_PAUSE_SECONDS))
             return
+        self._left.ended(row.id)
         log.warning("row_decided", execution_id=row.id, state=ended.state, code=ended.code)
 
     def _end(self, row: Execution, sealed_payment: str | None) -> Execution | None:
         now = self._clock.now()
-        if row.state is State.CLAIMED:
+        if row.state is State.CLAIMED or self._left.is_unasked(row):
             return self._step(row, row.become(State.RELEASED, code=INTERRUPTED, ended_at=now))
         if row.state is State.SETTLING:
             decided = self._settlement.decide(row, sealed_payment)

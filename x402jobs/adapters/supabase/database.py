@@ -4,6 +4,7 @@ import json
 import os
 import re
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import BoundedSemaphore, Lock
@@ -122,8 +123,8 @@ class Database:
         """Hang up; the next use connects again."""
         with self._lock:
             handle, self._handle = self._handle, None
-        if handle is not None and handle.pid == os.getpid():
-            handle.connections.close()
+        if handle is not None:
+            _let_go(handle)
 
     def _ask(self, function: str, arguments: Callable[[int], dict[str, Any]]) -> Any:
         handle = self._hold()
@@ -150,6 +151,8 @@ class Database:
         with self._lock:
             if self._handle is None or self._handle.pid != os.getpid():
                 self._handle = _connect(self._url, self._key)
+                # Whoever has only looked, as a command does, goes without a word.
+                weakref.finalize(self, _let_go, self._handle).atexit = False
             return self._handle
 
 
@@ -170,6 +173,12 @@ def _connect(url: str, key: Secret) -> _Handle:
     )
     client = create_client(url, key.reveal(), options)
     return _Handle(os.getpid(), connections, client, BoundedSemaphore(AT_ONCE))
+
+
+def _let_go(handle: _Handle) -> None:
+    """A process that was forked off leaves the lines of the other one alone."""
+    if handle.pid == os.getpid():
+        handle.connections.close()
 
 
 def _asked(client: Client, function: str, arguments: dict[str, Any]) -> Any:
