@@ -19,6 +19,18 @@ begin
     end loop;
 end $$;
 
+-- `tiles` is a word that others use too.
+do $$
+begin
+    if to_regclass('public.tiles') is not null and not exists (
+        select from pg_catalog.pg_attribute
+        where attrelid = to_regclass('public.tiles') and attname = 'hexplan' and not attisdropped
+    ) then
+        raise exception using errcode = 'duplicate_table', table = 'tiles',
+            message = 'There is a table tiles that is not ours. Give it another name, or us another project.';
+    end if;
+end $$;
+
 -- The origin's tables, with the columns we use and those it demands.
 
 create table if not exists public.profiles (
@@ -32,7 +44,14 @@ create table if not exists public.profiles (
 alter table public.profiles add column if not exists username text unique;
 alter table public.profiles add column if not exists created_at timestamptz not null default now();
 alter table public.profiles add column if not exists deleted_at timestamptz;
-create index if not exists profiles_username_lower on public.profiles (lower(username collate "C"));
+-- A name is part of a shop's address, in any letter case. Where two differ in nothing else already, they stay.
+do $$
+begin
+    create unique index if not exists profiles_username_lower on public.profiles (lower(username collate "C"));
+exception when unique_violation then
+    raise warning 'Some usernames differ in letter case alone. They stay; see docs/supabase.md.';
+    create index if not exists profiles_username_lower on public.profiles (lower(username collate "C"));
+end $$;
 
 create table if not exists public.x402_servers (
     id uuid primary key default gen_random_uuid(),

@@ -131,12 +131,11 @@ language plpgsql volatile set search_path = '' as $$
 declare
     fresh public.x402_executions := public.x402_row(execution);
 begin
-    if again and exists (select from public.x402_executions e where e.id = fresh.id) then
-        return 'true';
-    end if;
-    insert into public.x402_executions values (fresh.*)
-    on conflict (caller_id, tile) where kind = 'task' and state = 'claimed' do nothing;
-    return to_json(found)::text;
+    insert into public.x402_executions values (fresh.*) on conflict do nothing;
+    -- The first try may have been at work until now.
+    return to_json(
+        found or (again and exists (select from public.x402_executions e where e.id = fresh.id))
+    )::text;
 end $$;
 
 create or replace function public.x402_record(execution text, again boolean) returns text
@@ -191,7 +190,7 @@ begin
     where e.worker = taker and e.taken_by = taker and e.state in ('claimed', 'settling', 'settled');
 
     with left_behind as materialized (
-        select e.id, e.attempt from public.x402_executions e
+        select e.id, e.attempt, e.state from public.x402_executions e
         left join public.x402_workers w on w.id = e.worker
         left join jsonb_each_text(given_up::jsonb) g on g.key = e.id
         where e.state in ('claimed', 'settling', 'settled')
@@ -204,10 +203,10 @@ begin
                 or (e.state = 'settled' and greatest(e.created_at, e.settled_at) < moment - run_seconds)
             )
     ), held as (
-        -- Of two who come at once each row goes to one. Once it is locked it may be another's: the attempt tells, while
+        -- Of two who come at once each row goes to one. Once it is locked it may be another's, or a step further: attempt and state tell, while
         -- everything that was joined above is as it was before.
         select e.id from public.x402_executions e join left_behind l on l.id = e.id
-        where e.attempt = l.attempt and e.state in ('claimed', 'settling', 'settled')
+        where e.attempt = l.attempt and e.state = l.state
         order by e.created_at, e.id
         limit greatest(at_most - unheard, 0)
         for update of e skip locked
@@ -249,6 +248,12 @@ language sql volatile set search_path = '' as $$
     )::text
 $$;
 
+-- A count of Claude's; what is none counts as nothing, and breaks no sum.
+create or replace function public.x402_tokens(usage jsonb, named text) returns bigint
+language sql immutable set search_path = '' as $$
+    select case when jsonb_typeof(usage -> named) = 'number' then trunc((usage ->> named)::numeric)::bigint else 0 end
+$$;
+
 -- What ended `released` was not sold: a paid one cost nothing, an unpaid one failed.
 create or replace function public.x402_sales(templates text[], uncounted text[]) returns text
 language sql stable set search_path = '' as $$
@@ -261,11 +266,11 @@ language sql stable set search_path = '' as $$
             count(*) filter (where e.sold and e.state in ('refund_due', 'refunded', 'released')) as failed,
             count(*) filter (where e.kind = 'owner_test') as tests,
             coalesce(sum(
-                coalesce((e.usage ->> 'input_tokens')::bigint, 0)
-                + coalesce((e.usage ->> 'cache_creation_input_tokens')::bigint, 0)
-                + coalesce((e.usage ->> 'cache_read_input_tokens')::bigint, 0)
+                public.x402_tokens(e.usage, 'input_tokens')
+                + public.x402_tokens(e.usage, 'cache_creation_input_tokens')
+                + public.x402_tokens(e.usage, 'cache_read_input_tokens')
             ), 0) as input_tokens,
-            coalesce(sum((e.usage ->> 'output_tokens')::bigint), 0) as output_tokens,
+            coalesce(sum(public.x402_tokens(e.usage, 'output_tokens')), 0) as output_tokens,
             coalesce(sum(e.amount) filter (where e.state in ('settled', 'completed', 'refund_due')), 0) as revenue,
             coalesce(sum(e.amount) filter (where e.state = 'refund_due'), 0) as refunds_due
         from (
@@ -283,22 +288,46 @@ $$;
 -- Anybody can sign what an empty wallet cannot pay: such claims are no news.
 create or replace function public.x402_executions_of(template text, caller text, at_most integer, skipped bigint)
 returns text
-language sql stable set search_path = '' as $$
-    with found as (
-        select e.id, e.created_at from public.x402_executions e
-        where (e.template_id = public.x402_uuid(template) or (template is null and e.caller_id = caller))
-            and not (e.kind = 'paid' and e.state = 'released' and e.verified_at is null)
-    ), shown as (
-        select f.id from found f order by f.created_at desc, f.id limit at_most offset skipped
-    )
-    select jsonb_build_object(
-        'total', (select count(*) from found),
-        'items', (
-            select coalesce(jsonb_agg(public.x402_shown(e) order by e.created_at desc, e.id), '[]')
-            from public.x402_executions e join shown using (id)
+language plpgsql stable set search_path = '' as $$
+declare
+    its_template uuid := public.x402_uuid(template);
+begin
+    -- One question for each, that its own index answers.
+    if template is not null then
+        return (
+            with found as (
+                select e.id, e.created_at from public.x402_executions e
+                where e.template_id = its_template
+                    and not (e.kind = 'paid' and e.state = 'released' and e.verified_at is null)
+            ), shown as (
+                select f.id from found f order by f.created_at desc, f.id limit at_most offset skipped
+            )
+            select jsonb_build_object(
+                'total', (select count(*) from found),
+                'items', (
+                    select coalesce(jsonb_agg(public.x402_shown(e) order by e.created_at desc, e.id), '[]')
+                    from public.x402_executions e join shown using (id)
+                )
+            )::text
+        );
+    end if;
+    return (
+        with found as (
+            select e.id, e.created_at from public.x402_executions e
+            where e.caller_id = caller
+                and not (e.kind = 'paid' and e.state = 'released' and e.verified_at is null)
+        ), shown as (
+            select f.id from found f order by f.created_at desc, f.id limit at_most offset skipped
         )
-    )::text
-$$;
+        select jsonb_build_object(
+            'total', (select count(*) from found),
+            'items', (
+                select coalesce(jsonb_agg(public.x402_shown(e) order by e.created_at desc, e.id), '[]')
+                from public.x402_executions e join shown using (id)
+            )
+        )::text
+    );
+end $$;
 
 -- One execution, and the id of its template's creator.
 create or replace function public.x402_execution(execution_id text) returns text

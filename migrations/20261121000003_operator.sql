@@ -10,7 +10,8 @@
 -- may have lost it.
 create or replace function public.x402_findings(opening_seconds double precision, run_seconds double precision)
 returns text
-language sql stable set search_path = '' as $$
+-- PostgREST gives the whole request this long; the database's own limit would be a few seconds.
+language sql stable set search_path = '' set statement_timeout = '60s' as $$
     with moment as materialized (
         select public.x402_now() as now
     ), broken (rule, id) as (

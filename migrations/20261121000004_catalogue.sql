@@ -6,7 +6,7 @@
 
 -- Every prompt template there is, as the service sees it, deleted ones too: the origin's rows of other types are not
 -- ours to see. It is found by profiles.username, that account's hosted server (the oldest, should there be two) and the
--- slug, and is active where all of these lead to it.
+-- slug, and is sold where it is active and all of these lead to it.
 --
 -- What the origin lets be null has its default. A price that is none (NaN, or less than nothing) is the default too: so
 -- the origin would have sold it.
@@ -22,6 +22,7 @@ select
     case when r.price_usdc >= 0 and r.price_usdc < 10000 then round(r.price_usdc * 1000000)::bigint else 10000 end
         as price,
     r.network,
+    coalesce(r.is_active and r.deleted_at is null, false) as is_active,
     coalesce(
         r.is_active and r.deleted_at is null and r.slug is not null
             and p.username is not null and p.deleted_at is null and s.id = (
@@ -30,7 +31,7 @@ select
                 order by o.created_at, o.id limit 1
             ),
         false
-    ) as is_active,
+    ) as is_sold,
     coalesce(r.pt_system_prompt, '') as prompt,
     coalesce(r.pt_parameters, '[]')::text as parameters,
     coalesce(nullif(r.pt_model, ''), 'claude-sonnet-4-20250514')::text as model,
@@ -70,12 +71,12 @@ language sql stable set search_path = '' as $$
 $$;
 
 -- The account of this name, in any letter case. Ours are lower-case; of the origin's, should two differ in nothing
--- else, the name as it is written goes first. What is not ASCII is no letter here, whatever the database's locale.
+-- else, the lower-case one goes first. What is not ASCII is no letter here, whatever the database's locale.
 create or replace function public.x402_named(given text) returns uuid
 language sql stable set search_path = '' as $$
     select p.id from public.profiles p
     where lower(p.username collate "C") = lower(given collate "C") and p.deleted_at is null
-    order by p.username <> given, p.created_at, p.id limit 1
+    order by p.username collate "C" <> lower(p.username collate "C"), p.created_at, p.id limit 1
 $$;
 
 -- Everything a call needs to know, as of one moment. In plpgsql, which remembers the plan: making it takes longer than
@@ -91,7 +92,7 @@ begin
         select jsonb_build_object(
             'template', (
                 select to_jsonb(t) from public.x402_templates t
-                where t.owner = asked.creator and t.slug = of_slug and t.is_active
+                where t.owner = asked.creator and t.slug = of_slug and t.is_sold
             ),
             'sealed_key', (
                 select k.api_key_encrypted from public.x402_user_claude_configs k
@@ -202,7 +203,7 @@ $$;
 create or replace function public.x402_shelf(at_most bigint, skipped bigint) returns text
 language sql stable set search_path = '' as $$
     with found as (
-        select t.id, t.created_at from public.x402_templates t where t.is_active
+        select t.id, t.created_at from public.x402_templates t where t.is_sold
     ), shown as (
         select f.id from found f order by f.created_at desc, f.id limit at_most offset skipped
     )

@@ -125,7 +125,12 @@ def build_services(settings: Settings, money: Money | None = None) -> Services:
         runs=runs,
         access=Access(ledger, runs, money.facilitator, money.networks),
         caretaker=Caretaker(
-            ledger=ledger, recovery=recovery, runs=runs, clock=clock, worker=worker
+            ledger=ledger,
+            recovery=recovery,
+            runs=runs,
+            clock=clock,
+            worker=worker,
+            check_ring=pepper.check,
         ),
         clock=clock,
         held=(model, store.database, *money.held),

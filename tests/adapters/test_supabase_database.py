@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 from tests.contract.conftest import HAIKU
 from tests.supabase import front
 from tests.supabase.front import Fault, answer, page, refusal
+from tests.waiting import eventually
 from x402jobs.adapters.supabase import database as module
 from x402jobs.adapters.supabase import supabase_store
 from x402jobs.adapters.supabase.database import AT_ONCE, Database
@@ -199,6 +200,17 @@ def test_no_more_than_ten_ask_at_once_and_who_waits_too_long_is_told(
 
     assert Counter(type(each) for each in errors) == {type(None): AT_ONCE, StoreUnavailable: 1}
     assert lines[-1]["reason"] == "too many questions wait"
+
+
+def test_a_worker_beats_past_whoever_waits(database, edge) -> None:
+    edge.rule = lambda asked: Fault(seconds=1) if asked.name == "x402_uuid_text" else None
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        asking = [pool.submit(database.call, "x402_uuid_text", given=ADA) for _ in range(AT_ONCE)]
+        assert eventually(lambda: edge.at_once == AT_ONCE)
+
+        database.call("x402_beat", worker="w1")
+
+        assert not any(each.done() for each in asking)
 
 
 def test_no_proxy_of_the_environment_comes_between(rig, edge, monkeypatch) -> None:

@@ -1,11 +1,14 @@
 """The order of money, when the store or the clock gets in between."""
 
+import base64
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
+import structlog
 
 from tests.conftest import RAIN, Shop, events
 from tests.waiting import eventually
@@ -15,6 +18,7 @@ from x402jobs.domain.errors import StoreUnavailable
 from x402jobs.domain.execution import State
 from x402jobs.services import caretaker, recovery
 from x402jobs.settings import Settings
+from x402jobs.wiring import build_services
 
 Away = Callable[..., None]
 
@@ -195,3 +199,25 @@ def test_who_was_told_to_come_again_before_anybody_was_asked_to_settle_is_not_ch
     assert shop.ledger.transfers() == []
     assert present(shop, payment) == (200, "done")
     assert len(shop.ledger.transfers()) == 1
+
+
+def test_a_worker_with_another_key_ring_takes_nothing_from_those_who_can_read_it(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caretaker, "BEAT_SECONDS", 0.02)
+    shop.services.caretaker.start(lambda: True, grace_seconds=60)
+    assert eventually(lambda: shop.query("SELECT * FROM x402_peppers"))
+    shop.services.caretaker.stop()
+    other = replace(shop.settings, keys=f"k1:{base64.b64encode(os.urandom(32)).decode()}")
+    elsewhere = build_services(other)
+    elsewhere.caretaker.start(lambda: True, grace_seconds=60)
+    assert shop.buy().status_code == 200
+    shop.query("UPDATE x402_executions SET state = 'claimed', worker = 'gone', ended_at = NULL")
+    shop.query("UPDATE x402_executions SET created_at = created_at - 60")
+
+    with structlog.testing.capture_logs() as said:
+        eventually(lambda: len(said) > 5)
+    elsewhere.close()
+
+    assert {line["event"] for line in said} <= {"pepper_not_read", "caretaker_without_store"}
+    assert [(row["state"], row["worker"]) for row in shop.rows()] == [("claimed", "gone")]

@@ -345,7 +345,6 @@ def test_a_table_that_is_not_let_go_of_is_not_waited_for_for_ever(
 ) -> None:
     impatient = migrations._BEGIN.replace("'10s'", "'50ms'")
     database.sql("create table public.profiles (id uuid primary key, username text unique)")
-    database.sql("create table public.tiles (old text)")
     with psycopg.connect(database.url) as connection:
         connection.execute("lock table public.profiles")
         monkeypatch.setattr(migrations, "_BEGIN", impatient)
@@ -355,6 +354,17 @@ def test_a_table_that_is_not_let_go_of_is_not_waited_for_for_ever(
     assert impatient != migrations._BEGIN.replace("50ms", "10s")
     assert "somebody else holds a table of ours" in said
     assert database.versions() == []
+
+
+def test_a_table_of_somebody_elses_is_left_alone(x402jobs: Command, database: Database) -> None:
+    database.sql("create table public.tiles (z integer, x integer, y integer, png bytea)")
+
+    said = refused(x402jobs, database.url)
+
+    assert "there is a table public.tiles that is not ours" in said
+    assert database.versions() == []
+    (theirs,) = database.sql("select relrowsecurity from pg_class where relname = 'tiles'")
+    assert theirs == {"relrowsecurity": False}
 
 
 def test_a_migration_that_fails_leaves_those_before_it_and_nothing_of_its_own(

@@ -341,9 +341,7 @@ class _Behind:
         if self._socket is not None and time.monotonic() - self._used_at > STALE_SECONDS:
             self.close()
         if self._socket is None:
-            self._socket = socket.create_connection(
-                ("127.0.0.1", self._port), BEHIND_SECONDS
-            )
+            self._socket = socket.create_connection(("127.0.0.1", self._port), BEHIND_SECONDS)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return self._socket
 

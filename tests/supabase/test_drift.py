@@ -67,12 +67,13 @@ NULL_ON_SUPABASE_ALONE = {
 }
 
 KEYS_OF_ONE = {
+    "profiles ()": "Supabase: in any letter case, which is a property of SQLite's column",
     "x402_resources (registered_by, slug) where deleted_at is null":
         "SQLite: an owner is a shop",
     "x402_resources (server_id, slug) where slug is not null and deleted_at is null":
         "Supabase: as the origin's",
 }  # fmt: skip
-"""One rule, said where each has its shops: a slug is one kept template's."""
+"""Said in each in its own way: a slug is one kept template's, and a name one account's."""
 
 FOREIGN_KEYS_OF_ONE = {
     "x402_resources (registered_by) -> profiles (id)":

@@ -14,6 +14,7 @@ from flask.testing import FlaskClient
 
 from tests import origin
 from tests.conftest import PAY_TO, RAIN, decoded, events
+from tests.supabase.databases import fresh
 from tests.supabase.front import LOST
 from tests.supabase.rig import AS_SUPABASE, Rig, project
 from x402jobs import stores
@@ -335,14 +336,13 @@ def test_the_shelf_shows_what_can_be_called(store: Store) -> None:
     assert page.total == 4
 
 
-def test_a_creator_sees_what_is_stranded_as_paused_and_no_other_types(store: Store) -> None:
+def test_a_creator_sees_what_is_stranded_too_and_no_other_types(store: Store) -> None:
     page = store.catalogue.templates(ORLA, 100, 0)
 
-    assert {each.slug for each in page.items if each.is_active} == {
+    stranded = {SECOND_POET, STRANDED, UNHOSTED}
+    assert stranded < {each.id for each in page.items if each.is_active}
+    assert {each.slug for each in page.items if each.id not in stranded} == {
         "poet", "bare", "odd", "reworded",
-    }  # fmt: skip
-    assert {each.id for each in page.items if not each.is_active} == {
-        SECOND_POET, STRANDED, UNHOSTED,
     }  # fmt: skip
 
 
@@ -440,14 +440,28 @@ def test_a_name_of_the_origins_is_taken_whatever_became_of_it(
     assert store.catalogue.username(newcomer) is None
 
 
-def test_of_two_names_of_the_origins_that_differ_in_case_alone_each_has_its_own(
+def test_nobody_takes_a_name_in_other_letters_behind_our_back(
     store: Store, moved: Rig, newcomer: str
 ) -> None:
-    moved.sql("insert into public.profiles (id, username) values (%s, 'Orla')", newcomer)
+    """The origin's policies let people write to their own profile."""
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        moved.sql("insert into public.profiles (id, username) values (%s, 'Orla')", newcomer)
 
-    assert store.catalogue.user_id("Orla") == newcomer
-    assert store.catalogue.user_id("orla") == ORLA
-    assert store.catalogue.user_id("ORLA") in (ORLA, newcomer)
+    assert {store.catalogue.user_id(name) for name in ("orla", "Orla", "ORLA")} == {ORLA}
+
+
+def test_of_names_that_have_differed_in_case_alone_the_lower_case_one_is_found(
+    rig: Rig,
+) -> None:
+    earlier = fresh(rig.postgres)
+    earlier.sql("create table public.profiles (id uuid primary key, username text unique)")
+    for number, name in enumerate(("Vera", "vera", "VERA")):
+        earlier.sql("insert into public.profiles values (%s, %s)", str(uuid.UUID(int=number)), name)
+
+    migrate(earlier.url)
+
+    (found,) = earlier.sql("select public.x402_named('Vera') as id")
+    assert found["id"] == uuid.UUID(int=1)
 
 
 @pytest.mark.parametrize("user_id", [NOBODY, QUIN, "nobody"])

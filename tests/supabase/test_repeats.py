@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from tests.contract.conftest import HAIKU, PATIENT, SupabaseStore, bought, earlier, ran, walked
+from tests.supabase.direct import direct
 from tests.supabase.rig import Rig
+from tests.waiting import eventually
 from x402jobs.adapters.rows import columns_of
 from x402jobs.adapters.supabase.database import Database
 from x402jobs.adapters.supabase.ledger import SupabaseLedger
@@ -314,3 +317,30 @@ def test_a_row_that_was_not_heard_of_may_be_taken_by_the_next_worker(store, deaf
 
     assert take(store.ledger, "w3") == [("e1", 3)]
     assert take(ledger) == []
+
+
+def test_a_task_that_begins_while_it_is_asked_for_again_has_begun(store, rig):
+    task = ran()
+    with (
+        ThreadPoolExecutor() as pool,
+        direct(rig.postgres.url(rig.database)) as first,
+        direct(rig.postgres.url(rig.database)) as second,
+    ):
+        assert SupabaseLedger(first).begin(task)
+        question = {"execution": json.dumps(columns_of(task)), "again": True}
+        asked = pool.submit(second.call, "x402_begin", **question)
+        assert eventually(lambda: rig.sql("select from pg_locks where not granted"))
+
+        first.connection.commit()
+
+        assert asked.result(20) is True
+
+
+def test_a_count_of_claudes_that_is_none_breaks_no_sum(store):
+    for number, usage in enumerate(
+        ({"input_tokens": 1.5}, {"input_tokens": "2"}, {"input_tokens": 3})
+    ):
+        ended = bought(id=f"e{number}", state=State.COMPLETED, **TEST | {"kind": Kind.FREE})
+        store.ledger.record(replace(ended, usage={"input_tokens": count}))
+
+    assert store.ledger.sales([HAIKU.id])[HAIKU.id].input_tokens == 4

@@ -243,6 +243,11 @@ def _explained(connection: psycopg.Connection, what: str) -> Iterator[None]:
             raise CannotMigrate(
                 f"{what}: the connection was lost. Run it again: what is done stays done."
             ) from None
+        if isinstance(error, errors.DuplicateTable) and error.diag.table_name == "tiles":
+            raise CannotMigrate(
+                f"{what}: there is a table public.tiles that is not ours, and it was left alone. "
+                "Rename it, or use a project of its own."
+            ) from None
         about = (error.diag.table_name, error.diag.constraint_name)
         names = ", ".join(name for name in (f"SQLSTATE {error.sqlstate}", *about) if name)
         raise CannotMigrate(f"{what} does not fit this database ({names}).") from None

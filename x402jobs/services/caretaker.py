@@ -23,13 +23,22 @@ class Caretaker:
     """Two threads: a recovery may wait for a facilitator, and no beat may wait for a recovery."""
 
     def __init__(
-        self, *, ledger: Ledger, recovery: Recovery, runs: Runs, clock: Clock, worker: str
+        self,
+        *,
+        ledger: Ledger,
+        recovery: Recovery,
+        runs: Runs,
+        clock: Clock,
+        worker: str,
+        check_ring: Callable[[], None] = lambda: None,
     ) -> None:
+        """`check_ring` raises StoreUnavailable where the key ring is not the store's."""
         self._ledger = ledger
         self._recovery = recovery
         self._runs = runs
         self._clock = clock
         self._worker = worker
+        self._check_ring = check_ring
         self._stopped = Event()
 
     def start(self, is_alive: Callable[[], bool], grace_seconds: float) -> None:
@@ -67,10 +76,15 @@ class Caretaker:
     def _recover(self) -> None:
         next_purge = self._clock.monotonic()
         while not self._stopped.wait(BEAT_SECONDS):
-            self._try("recovery", self._recovery.round)
+            self._try("recovery", self._take_over)
             if self._clock.monotonic() >= next_purge:
                 self._try("purge", lambda: self._ledger.purge(self._clock.now()))
                 next_purge = self._clock.monotonic() + PURGE_SECONDS
+
+    def _take_over(self) -> None:
+        """A worker with another key ring than the store's could decide nothing of what it took."""
+        self._check_ring()
+        self._recovery.round()
 
     def _try(self, what: str, tend: Callable[[], object]) -> None:
         """Whatever happens, the next turn comes."""

@@ -10,6 +10,9 @@ from x402jobs.domain.invariants import INVARIANTS
 from x402jobs.domain.page import Page
 from x402jobs.ports import Entry, Findings
 
+LONG_SECONDS = 60.0
+"""To look at every row; an operator waits for that."""
+
 
 class SupabaseAudit:
     """ports.LedgerAudit over Supabase."""
@@ -19,13 +22,16 @@ class SupabaseAudit:
 
     def findings(self, opening_seconds: float, run_seconds: float) -> Findings:
         found = self._database.call(
-            "x402_findings", opening_seconds=opening_seconds, run_seconds=run_seconds
+            "x402_findings",
+            patience=LONG_SECONDS,
+            opening_seconds=opening_seconds,
+            run_seconds=run_seconds,
         )
         broken = {name: found["broken"].get(name, []) for name in INVARIANTS}
         return Findings(found["executions"], broken)
 
     def paid_on(self, network: str) -> Sequence[Execution]:
-        rows = self._database.call("x402_paid_on", on_network=network)
+        rows = self._database.call("x402_paid_on", patience=LONG_SECONDS, on_network=network)
         return [execution_of(row) for row in rows]
 
     def payouts(self) -> Sequence[str]:

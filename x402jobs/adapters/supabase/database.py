@@ -22,6 +22,8 @@ from x402jobs.domain.secret import Secret
 AT_ONCE = 10
 """Questions of a worker at a time, and so connections. httpcore's pool is slow with a queue before
 it (encode/httpcore #1035), so whoever has no connection waits here."""
+URGENT = ("x402_beat", "x402_take_over")
+"""Have a turn of their own: a worker that did not beat behind a queue would lose its rows."""
 TRY_SECONDS = 5.0
 QUEUE_SECONDS = 5.0
 PAUSES = (0.05, 0.1, 0.3, 0.6)
@@ -37,6 +39,7 @@ LARGEST = 64 * 1024 * 1024
 ONCE, AGAIN = False, True
 CODES = (
     ("PGRST0", AGAIN, "the project's API cannot reach its database"),
+    ("PGRST106", ONCE, "the schema public is not exposed: Project Settings, Data API"),
     ("PGRST202", ONCE, "the project lacks this function: run x402jobs migrate"),
     ("PGRST3", ONCE, "SUPABASE_SECRET_KEY is not taken by this project"),
     ("PGRST", ONCE, "the project's API refused what it was asked"),
@@ -77,6 +80,7 @@ class _Handle:
     connections: Connections
     client: Client
     turns: BoundedSemaphore
+    urgent: BoundedSemaphore
 
 
 class _Fault(Exception):
@@ -104,12 +108,13 @@ class Database:
         self._handle: _Handle | None = None
         self._lock = Lock()
 
-    def call(self, function: str, **arguments: Any) -> Any:
+    def call(self, function: str, *, patience: float | None = None, **arguments: Any) -> Any:
         """What the function returns; asked again when its answer was lost.
 
         For functions that may run twice: those that read, and whose writing is the same again.
+        `patience` is the time limit of one try in seconds, where it is not the usual one.
         """
-        return self._ask(function, lambda _: arguments)
+        return self._ask(function, lambda _: arguments, patience)
 
     def write(self, function: str, **arguments: Any) -> Any:
         """The same, for a function that has to know whether it is asked again.
@@ -126,16 +131,23 @@ class Database:
         if handle is not None:
             _let_go(handle)
 
-    def _ask(self, function: str, arguments: Callable[[int], dict[str, Any]]) -> Any:
+    def _ask(
+        self,
+        function: str,
+        arguments: Callable[[int], dict[str, Any]],
+        patience: float | None = None,
+    ) -> Any:
         handle = self._hold()
-        if not handle.turns.acquire(timeout=QUEUE_SECONDS):
+        turns = handle.urgent if function in URGENT else handle.turns
+        seconds = patience or TRY_SECONDS
+        if not turns.acquire(timeout=QUEUE_SECONDS):
             log.warning("store_unavailable", function=function, reason="too many questions wait")
             raise StoreUnavailable()
         last_try = time.monotonic() + LAST_TRY_SECONDS
         try:
             for tries, pause in enumerate((*PAUSES, None)):
                 try:
-                    return _asked(handle.client, function, arguments(tries))
+                    return _asked(handle.client, function, arguments(tries), seconds)
                 except _Fault as error:
                     fault = error
                 if pause is None or not fault.again or time.monotonic() > last_try:
@@ -143,7 +155,7 @@ class Database:
                 log.info("store_asked_again", function=function, reason=fault.reason, **fault.told)
                 time.sleep(pause)
         finally:
-            handle.turns.release()
+            turns.release()
         log.warning("store_unavailable", function=function, reason=fault.reason, **fault.told)
         raise StoreUnavailable()
 
@@ -172,7 +184,7 @@ def _connect(url: str, key: Secret) -> _Handle:
         postgrest_client_retry=False,
     )
     client = create_client(url, key.reveal(), options)
-    return _Handle(os.getpid(), connections, client, BoundedSemaphore(AT_ONCE))
+    return _Handle(os.getpid(), connections, client, BoundedSemaphore(AT_ONCE), BoundedSemaphore(1))
 
 
 def _let_go(handle: _Handle) -> None:
@@ -181,10 +193,10 @@ def _let_go(handle: _Handle) -> None:
         handle.connections.close()
 
 
-def _asked(client: Client, function: str, arguments: dict[str, Any]) -> Any:
+def _asked(client: Client, function: str, arguments: dict[str, Any], seconds: float) -> Any:
     """One try. Raises _Fault."""
     try:
-        with within(TRY_SECONDS):
+        with within(seconds):
             said = client.rpc(function, arguments).execute().data
     except httpcore.TimeoutException:
         raise _Fault("no answer in time") from None

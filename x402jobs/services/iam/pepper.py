@@ -35,6 +35,13 @@ class Pepper:
         """HMAC-SHA256 in hex. Raises StoreUnavailable while the pepper does not open."""
         return hmac.digest(bytes.fromhex(self._pepper.reveal()), shown.encode(), "sha256").hex()
 
+    def check(self) -> None:
+        """Raises StoreUnavailable where this key ring is not the one that the store is sealed with.
+
+        Of all that is sealed the pepper is the first, and there from then on.
+        """
+        _ = self._pepper
+
     @cached_property
     def _pepper(self) -> Secret:
         place = pepper_place(NAME)
