@@ -1,7 +1,9 @@
 """A Supabase project on this machine: a real PostgreSQL with our migrations, and PostgREST's doors.
 
 The doors are `@supabase/lite`'s, which speaks PostgREST over that PostgreSQL: the real one is in no
-package registry. What lite cannot do is said where a test meets it.
+package registry. What lite cannot do is said where a test meets it; and where it meets row level
+security it grants every table to everybody, so that what is revoked is tested where lite has never
+been.
 """
 
 import os

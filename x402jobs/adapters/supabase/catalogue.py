@@ -4,20 +4,14 @@ import json
 from typing import Any
 
 from x402jobs.adapters.rows import execution_of
-from x402jobs.adapters.supabase.database import Database
-from x402jobs.domain.errors import Conflict, SlugTaken, Stale, Unauthenticated
+from x402jobs.adapters.supabase.database import NO_ACCOUNT, Database, stored
+from x402jobs.domain.errors import Conflict, SlugTaken, Stale
 from x402jobs.domain.listing import Listing, StoredTemplate
 from x402jobs.domain.page import Page
 
-NO_ACCOUNT = "no_account"
-
 
 class SupabaseCatalogue:
-    """ports.Catalogue over Supabase.
-
-    Raises Unauthenticated where something is to be stored for an account that cannot be: its user
-    has been deleted meanwhile, and the token that speaks for them has not run out.
-    """
+    """ports.Catalogue over Supabase."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -52,14 +46,11 @@ class SupabaseCatalogue:
         return username
 
     def know(self, user_id: str) -> None:
-        if self._database.call("x402_know_user", of_user=user_id) == NO_ACCOUNT:
-            raise Unauthenticated()
+        stored(self._database.call("x402_know_user", of_user=user_id))
 
     def give_username(self, user_id: str, username: str) -> str | None:
         said = self._database.call("x402_give_username", to_user=user_id, given=username)
-        if said == NO_ACCOUNT:
-            raise Unauthenticated()
-        name: str | None = said["username"]
+        name: str | None = stored(said)["username"]
         return name
 
     def templates(self, owner_id: str, limit: int, offset: int) -> Page[StoredTemplate]:
@@ -83,9 +74,7 @@ class SupabaseCatalogue:
 
     def add_template(self, template: StoredTemplate) -> None:
         said = self._database.write("x402_add_template", template=json.dumps(vars(template)))
-        if said == NO_ACCOUNT:
-            raise Unauthenticated()
-        if said != "added":
+        if stored(said) != "added":
             raise SlugTaken()
 
     def replace_template(self, before: StoredTemplate, after: StoredTemplate) -> None:

@@ -16,7 +16,7 @@ import structlog
 from supabase import Client, ClientOptions, create_client
 
 from x402jobs.adapters.bounded_http import AnswerTooLong, Connections, within
-from x402jobs.domain.errors import StoreUnavailable
+from x402jobs.domain.errors import StoreUnavailable, Unauthenticated
 from x402jobs.domain.secret import Secret
 
 AT_ONCE = 10
@@ -69,6 +69,8 @@ STATUSES = (
 )
 """The same by the status, where no code says more."""
 
+NO_ACCOUNT = "no_account"
+
 log = structlog.get_logger(__name__)
 
 
@@ -93,6 +95,17 @@ class _Fault(Exception):
         self.reason = reason
         self.again = again
         self.told = {"status": status, "code": code or None}
+
+
+def stored(said: Any) -> Any:
+    """What a function has said that was to store something for an account.
+
+    Raises Unauthenticated where there is none: its user has been deleted meanwhile, and the token
+    that speaks for them has not run out.
+    """
+    if said == NO_ACCOUNT:
+        raise Unauthenticated()
+    return said
 
 
 class Database:

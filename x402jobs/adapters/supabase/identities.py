@@ -3,12 +3,9 @@
 import json
 from typing import Any
 
-from x402jobs.adapters.supabase.database import Database
+from x402jobs.adapters.supabase.database import Database, stored
 from x402jobs.domain.credentials import ApiKey, InternalKey, Session
-from x402jobs.domain.errors import Unauthenticated
 from x402jobs.domain.page import Page
-
-NO_ACCOUNT = "no_account"
 
 
 class SupabaseIdentities:
@@ -25,7 +22,7 @@ class SupabaseIdentities:
         return str(self._database.call("x402_pepper", pepper_name=name, sealed=sealed_pepper))
 
     def add_session(self, session: Session) -> None:
-        _given(self._database.write("x402_add_session", session=json.dumps(vars(session))))
+        stored(self._database.write("x402_add_session", session=json.dumps(vars(session))))
 
     def session(self, digest: str) -> Session | None:
         row = self._database.call("x402_session", session_digest=digest)
@@ -43,7 +40,7 @@ class SupabaseIdentities:
         self._database.call("x402_end_session", session_digest=digest)
 
     def add_api_key(self, key: ApiKey) -> None:
-        _given(self._database.write("x402_add_api_key", key=json.dumps(vars(key))))
+        stored(self._database.write("x402_add_api_key", key=json.dumps(vars(key))))
 
     def api_key(self, key_id: str) -> ApiKey | None:
         row = self._database.call("x402_api_key", key_id=key_id)
@@ -74,17 +71,10 @@ class SupabaseIdentities:
         there = self._database.call(
             "x402_put_internal_key", key=json.dumps(vars(key)), replaced=replaced
         )
-        return InternalKey(**_timed(_given(there)))
+        return InternalKey(**_timed(stored(there)))
 
     def note_internal_key_used(self, key_id: str, now: float) -> None:
         self._database.call("x402_note_internal_key_used", key_id=key_id, used_at=now)
-
-
-def _given(said: Any) -> Any:
-    """Raises Unauthenticated where there was nobody to give it to."""
-    if said == NO_ACCOUNT:
-        raise Unauthenticated()
-    return said
 
 
 def _timed(row: dict[str, Any]) -> dict[str, Any]:

@@ -1,9 +1,6 @@
 """Sealed Claude keys and payout addresses."""
 
-from typing import Any
-
-from x402jobs.adapters.supabase.database import Database
-from x402jobs.domain.errors import Unauthenticated
+from x402jobs.adapters.supabase.database import Database, stored
 from x402jobs.domain.listing import ClaudeConfig
 
 
@@ -29,7 +26,7 @@ class SupabaseKeys:
         said = self._database.call(
             "x402_put_claude_key", of_user=user_id, sealed_key=sealed_key, enabled=enabled
         )
-        return ClaudeConfig(**_stored(said))
+        return ClaudeConfig(**stored(said))
 
     def delete_claude_key(self, user_id: str) -> None:
         self._database.call("x402_delete_claude_key", of_user=user_id)
@@ -39,14 +36,7 @@ class SupabaseKeys:
         return address
 
     def put_pay_to(self, user_id: str, address: str) -> None:
-        _stored(self._database.call("x402_put_pay_to", of_user=user_id, address=address))
+        stored(self._database.call("x402_put_pay_to", of_user=user_id, address=address))
 
     def delete_pay_to(self, user_id: str) -> None:
         self._database.call("x402_delete_pay_to", of_user=user_id)
-
-
-def _stored(said: Any) -> Any:
-    """Raises Unauthenticated where there was nobody to store it for."""
-    if said == "no_account":
-        raise Unauthenticated()
-    return said
