@@ -337,9 +337,7 @@ def test_a_task_that_begins_while_it_is_asked_for_again_has_begun(store, rig):
 
 
 def test_a_count_of_claudes_that_is_none_breaks_no_sum(store):
-    for number, usage in enumerate(
-        ({"input_tokens": 1.5}, {"input_tokens": "2"}, {"input_tokens": 3})
-    ):
+    for number, count in enumerate((1.5, "2", 3)):
         ended = bought(id=f"e{number}", state=State.COMPLETED, **TEST | {"kind": Kind.FREE})
         store.ledger.record(replace(ended, usage={"input_tokens": count}))
 
