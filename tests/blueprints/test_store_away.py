@@ -216,8 +216,7 @@ def test_a_worker_with_another_key_ring_takes_nothing_from_those_who_can_read_it
     shop.query("UPDATE x402_executions SET created_at = created_at - 60")
 
     with structlog.testing.capture_logs() as said:
-        eventually(lambda: len(said) > 5)
+        assert eventually(lambda: [line["event"] for line in said].count("pepper_not_read") > 2)
     elsewhere.close()
 
-    assert {line["event"] for line in said} <= {"pepper_not_read", "caretaker_without_store"}
     assert [(row["state"], row["worker"]) for row in shop.rows()] == [("claimed", "gone")]

@@ -529,3 +529,11 @@ def test_a_run_that_has_ended_since_the_store_was_asked_is_followed_from_there(s
     text, ending = heard(shop.runs.again(asked))
 
     assert (text, ending) == ("Rain taps.", Done(shop.ledger.row))
+
+
+def test_a_run_that_has_broken_off_since_is_run_again_at_the_next_call(shop):
+    shop.tell(FakeSpeech("Rain ", Truncated()), PAID)
+    assert shop.ledger.row.state is State.REFUND_DUE
+
+    with pytest.raises(InProgress):
+        shop.runs.again(PAID)

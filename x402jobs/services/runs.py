@@ -142,9 +142,10 @@ class Runs:
         if run is not None:
             return run.follow(after)
         if execution.state is State.SETTLED:
-            # Perhaps it was still told here when the store was asked, and has ended since.
+            # Perhaps it was still told here when the store was asked, and is whole since.
             found = self._ledger.execution(execution.id)
-            execution = found[0] if found is not None else execution
+            if found is not None and found[0].state is State.COMPLETED:
+                execution = found[0]
         if execution.state is State.SETTLING:
             raise SettlementUnknown(execution=execution)
         if execution.state in (State.CLAIMED, State.SETTLED):
