@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -43,7 +43,8 @@ def main() -> int:
             if asked.doing == "run":
                 return _run(running, asked.command)
             _show(running)
-            threading.Event().wait()
+            while True:  # a signal that comes just before a wait without end would not end it
+                time.sleep(1)
     except KeyboardInterrupt:
         return 0
     except (pytest.skip.Exception, pytest.fail.Exception) as missing:

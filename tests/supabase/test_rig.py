@@ -7,6 +7,8 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -43,9 +45,18 @@ def test_a_project_stands_on_either_postgresql(programs) -> None:
     assert (said.status_code, said.json(), again) == (200, ADA, True)
 
 
-def by_hand(*arguments: str, **options) -> "subprocess.Popen[str]":
+@contextmanager
+def by_hand(*arguments: str, **options) -> "Iterator[subprocess.Popen[str]]":
     command = [sys.executable, "-m", "tests.supabase", *arguments]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, **options)
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, text=True, **options
+    ) as process:
+        try:
+            yield process
+            process.wait(60)
+        except BaseException:
+            process.kill()
+            raise
 
 
 def listens(url: str) -> bool:
@@ -55,8 +66,8 @@ def listens(url: str) -> bool:
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_by_hand_it_says_what_to_export_and_all_of_it_ends_when_told(how, tmp_path) -> None:
-    with by_hand(env={**os.environ, "TMPDIR": str(_for_all(tmp_path))}) as process:
+def test_by_hand_it_says_what_to_export_and_all_of_it_ends_when_told(how, for_all) -> None:
+    with by_hand(env={**os.environ, "TMPDIR": str(for_all)}) as process:
         assert process.stdout is not None
         lines = [process.stdout.readline() for _ in range(6)]
         told = dict(line.removeprefix("export ").strip().split("=", 1) for line in lines[:2])
@@ -69,16 +80,15 @@ def test_by_hand_it_says_what_to_export_and_all_of_it_ends_when_told(how, tmp_pa
     assert stood == [True, True]
     assert process.returncode == 0
     assert [listens(each) for each in (told["SUPABASE_URL"], database)] == [False, False]
-    assert list(tmp_path.iterdir()) == []
+    assert list(for_all.iterdir()) == []
 
 
-def _for_all(directory: Path) -> Path:
-    """Where PostgreSQL, which refuses to be root, can get to."""
-    for each in (directory, *directory.parents):
-        if each == Path(tempfile.gettempdir()):
-            break
-        each.chmod(0o755)
-    return directory
+@pytest.fixture
+def for_all() -> Iterator[Path]:
+    """A directory where PostgreSQL, which refuses to be root, can get to; pytest's are private."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory)
 
 
 def test_by_hand_it_lends_itself_to_one_command() -> None:

@@ -28,6 +28,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from http.client import responses
@@ -252,7 +253,8 @@ def _serve(directory: str, port: str) -> None:
     ledger = DevelopmentLedger(Path(directory) / "development-ledger.sqlite3")
     with FacilitatorServer(ledger.facilitator(), int(port)) as server, suppress(KeyboardInterrupt):
         print(f"FACILITATOR_URL={server.url} X402_NETWORKS=eip155:31337")
-        threading.Event().wait()
+        while True:  # a signal that comes just before a wait without end would not end it
+            time.sleep(1)
     ledger.close()
 
 
