@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from x402jobs.settings import POISON, Settings, SettingsError, env_example
+from x402jobs.settings import GROUPS, POISON, Settings, SettingsError, env_example
+from x402jobs.settings.page import settings_page
 from x402jobs.stores import key_ring
 
 CANARY = "canary-value"
@@ -20,6 +21,15 @@ WRONG = {
     "PUBLIC_URL": f"ftp://{CANARY}",
     "FRONTEND_ORIGINS": f"https://app.example,http://{CANARY}.example",
     "TRUSTED_PROXIES": f"10.0.0.1,{CANARY}",
+    "REDIS_URL": f"redis://:{CANARY}@redis/0?socket_timeout=9",
+    "LIMIT_OWNER_TEST": CANARY,
+    "LIMIT_FREE_TEMPLATE": f"30 per {CANARY}",
+    "LIMIT_FAILED_CREDENTIAL": f"20 per minute; {CANARY}",
+    "LIMIT_TASK": f"on {CANARY}",
+    "LIMIT_SESSION": "0 per minute",
+    "LIMIT_API_KEY": f"20 per {CANARY}",
+    "PAYER_CALLS_AT_ONCE": CANARY,
+    "SETTLEMENTS_AT_ONCE": "-9",
     "X402JOBS_BIND": CANARY,
     "CLAUDE_URL": f"http://{CANARY}.example",
     "CLAUDE_CONNECT_SECONDS": CANARY,
@@ -477,3 +487,20 @@ def test_the_example_environment_says_every_setting_and_is_itself_good():
 
     assert set(environ) == {each.metadata["variable"] for each in fields(Settings)}
     assert Settings.from_env(environ) == Settings()
+
+
+def test_the_reference_is_written_from_the_settings():
+    assert (ROOT / "docs/settings.md").read_text() == settings_page(), (
+        "python -m x402jobs.settings.page > docs/settings.md"
+    )
+
+
+@pytest.mark.parametrize("about", [each.metadata for each in fields(Settings)])
+def test_the_reference_says_of_every_setting_its_kind_and_whether_it_is_secret(about):
+    _, _, rest = settings_page().partition(f"\n`{about['variable']}` (")
+    entry = rest.partition("\n\n")[0]
+
+    kind = entry.partition("; default")[0]
+    assert about["group"] in GROUPS
+    assert kind and kind == kind.strip(" .") and len(kind) < 80, "its reader's first line"
+    assert ("**Secret.**" in entry) == about["secret"]
