@@ -1,14 +1,18 @@
 """A log line says ids, states and numbers, and never a key, a prompt or an answer."""
 
+import ast
 import io
 import json
 import logging
+import threading
 from contextlib import redirect_stderr
+from pathlib import Path
 
 import pytest
 import structlog
 
-from x402jobs.logs import FIELDS, configure_logs
+from x402jobs.carried import carried
+from x402jobs.logs import FIELDS, begin_request, configure_logs, name_execution
 
 CANARY = "sk-ant-canary"
 VENDORS = [
@@ -22,7 +26,9 @@ def as_they_were():
     """Logging belongs to the whole process: leave it as it was found."""
     loggers = [logging.getLogger(name) for name in (None, "x402jobs", "gunicorn.error", *VENDORS)]
     before = [(each.level, each.handlers[:], each.filters[:]) for each in loggers]
+    structlog.contextvars.clear_contextvars()
     yield
+    structlog.contextvars.clear_contextvars()
     for each, (level, handlers, filters) in zip(loggers, before, strict=True):
         each.setLevel(level)
         each.handlers[:], each.filters[:] = handlers, filters
@@ -160,3 +166,83 @@ def test_a_request_the_server_cannot_read_is_not_written_down(lines, message, be
 
     assert heard == [f"{begins}: malformed", f"{begins}: ValueError", "Worker exiting (pid: 5)"]
     assert CANARY not in json.dumps(lines())
+
+
+# Ids on every line
+
+
+def test_a_line_has_the_ids_of_the_request_it_is_about(lines):
+    begin_request("req_1")
+    structlog.get_logger("x402jobs").info("before")
+    name_execution("e1")
+    structlog.get_logger("x402jobs").info("after")
+    logging.getLogger("anthropic").warning("Retrying with key %s", CANARY)
+    begin_request("req_2")
+    structlog.get_logger("x402jobs").info("another")
+
+    said = [(line["event"], line.get("request_id"), line.get("execution_id")) for line in lines()]
+    assert said == [
+        ("before", "req_1", None),
+        ("after", "req_1", "e1"),
+        ("vendor_log", "req_1", "e1"),
+        ("another", "req_2", None),
+    ]
+
+
+def test_a_thread_of_a_request_writes_with_its_ids_and_others_without(lines):
+    begin_request("req_1")
+    name_execution("e1")
+
+    def say():
+        structlog.get_logger("x402jobs").info("said")
+
+    for work in (carried(say), say):
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+
+    assert [line.get("request_id") for line in lines()] == ["req_1", None]
+
+
+# What is written is what was meant
+
+PACKAGE = Path(__file__).parent.parent / "x402jobs"
+LEVELS = {"debug", "info", "warning", "error", "critical", "exception", "log"}
+OPENED = {"fault.told": {"status", "code"}, "about": {"execution_id"}}
+"""What `**` stands for, where a line is written with it."""
+
+
+def said_in(file):
+    """Every call that writes a line, or binds what later lines have: its place and its fields."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func)
+        owner, _, verb = name.rpartition(".")
+        if (owner in ("log", "_log") and verb in LEVELS) or verb == "bind_contextvars":
+            fields = set()
+            for keyword in node.keywords:
+                opened = ast.unparse(keyword.value)
+                fields |= {keyword.arg} if keyword.arg else OPENED.get(opened, {f"**{opened}"})
+            yield f"{file.name}:{node.lineno}", node, fields
+
+
+CALLS = [call for file in sorted(PACKAGE.rglob("*.py")) for call in said_in(file)]
+
+
+def test_no_field_that_is_written_down_would_be_dropped():
+    asked = {place: fields - FIELDS - {"exc_info", "**ids"} for place, _, fields in CALLS}
+
+    assert len(asked) > 25
+    assert {place: fields for place, fields in asked.items() if fields} == {}
+
+
+def test_a_line_is_named_by_a_word_and_says_the_rest_in_fields():
+    """A sentence with something in it would be past the allow-list."""
+    unnamed = [
+        place
+        for place, node, _ in CALLS
+        if len(node.args) > 1 or not all(isinstance(each, ast.Constant) for each in node.args)
+    ]
+
+    assert unnamed == []

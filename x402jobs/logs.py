@@ -11,7 +11,7 @@ FIELDS = frozenset(
     {
         "event", "level", "timestamp", "logger", "request_id", "execution_id", "kind", "state",
         "code", "status", "model", "duration_ms", "reason", "exception_type", "exception_place",
-        "function",
+        "function", "check", "form", "outcome", "deltas", "characters", "first_event_ms",
     }
 )  # fmt: skip
 """Everything a line may contain: ids, states, codes, numbers. Never a key, a prompt, an answer."""
@@ -34,6 +34,7 @@ def configure_logs(level: str) -> None:
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
+            structlog.contextvars.merge_contextvars,
             structlog.stdlib.add_logger_name,
             structlog.stdlib.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -59,6 +60,20 @@ def configure_logs(level: str) -> None:
     logging.getLogger("gunicorn.error").addFilter(_quote_no_request)
 
 
+def begin_request(request_id: str) -> None:
+    """Every line of this thread or greenlet is this request's from here on.
+
+    What an earlier one of the same connection has left is forgotten.
+    """
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(request_id=request_id)
+
+
+def name_execution(execution_id: str) -> None:
+    """And about this execution."""
+    structlog.contextvars.bind_contextvars(execution_id=execution_id)
+
+
 class _Formatter(logging.Formatter):
     """Our lines as they are; a vendor's only by name and level."""
 
@@ -66,7 +81,8 @@ class _Formatter(logging.Formatter):
         if record.name.split(".")[0] == "x402jobs":
             return record.getMessage()
         event = {"event": "vendor_log", "logger": record.name, "level": record.levelname.lower()}
-        return str(structlog.processors.JSONRenderer()(None, "", event))
+        ids = structlog.contextvars.get_contextvars()
+        return str(structlog.processors.JSONRenderer()(None, "", event | ids))
 
 
 def _quote_no_request(record: logging.LogRecord) -> bool:

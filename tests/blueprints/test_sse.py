@@ -35,6 +35,12 @@ class Said:
     def gone(self) -> bool:
         return False
 
+    def begin(self) -> None:
+        """A delivery's: nobody counts here."""
+
+    def end(self, *_: object) -> None:
+        """The same."""
+
 
 def dialect(event: Any) -> dict[str, Any]:
     return {"type": "text", "content": event}
@@ -43,7 +49,7 @@ def dialect(event: Any) -> dict[str, Any]:
 def written(*events: str | None) -> list[bytes]:
     """What the writer gives the server for these, write by write."""
     said = Said(*events)
-    return list(sse.lines(said, dialect, said, 1.0))  # type: ignore[arg-type]
+    return list(sse.lines(said, dialect, said, 1.0, said))  # type: ignore[arg-type]
 
 
 def said_by(*pieces: str | None) -> str:
@@ -143,7 +149,7 @@ def test_a_caller_who_left_during_a_silence_is_written_to_no_more() -> None:
     said = Said("a", None, "b")
     said.gone = lambda: True  # type: ignore[method-assign]
 
-    assert list(sse.lines(said, dialect, said, 1.0)) == [  # type: ignore[arg-type]
+    assert list(sse.lines(said, dialect, said, 1.0, said)) == [  # type: ignore[arg-type]
         sse.encode(dialect("a"))
     ]
 
@@ -165,3 +171,50 @@ def test_the_other_spellings_would_have_cost_somebody(body: bytes, reader: str, 
 @pytest.mark.parametrize("reader", ["httpx-sse", "anthropic", "openai"])
 def test_a_lone_retry_would_have_been_an_empty_event(reader: str) -> None:
     assert list(READERS[reader]([b'retry: 100\n\ndata: {"a":1}\n\n'])) == ["", '{"a":1}']
+
+
+class Noted(Said):
+    """A delivery that remembers how it ended."""
+
+    ended: tuple[object, ...] = ()
+    leaves = False
+
+    def gone(self) -> bool:
+        return self.leaves
+
+    def end(self, *how: object) -> None:
+        self.ended = how
+
+
+@pytest.mark.parametrize(
+    ("taken", "leaves", "ended"),
+    [
+        (3, False, ("whole", 2, 7, None)),
+        (1, True, ("caller_left", 1, 4, None)),
+        (1, False, ("too_slow", 1, 4, None)),
+    ],
+    ids=["all of it was taken", "the caller left", "the caller did not read"],
+)
+def test_how_it_ended_for_the_caller_is_said_once(
+    taken: int, leaves: bool, ended: tuple[object, ...]
+) -> None:
+    said = Noted("Rain", None, "...") if not leaves else Noted("Rain", "...")
+    said.leaves = leaves
+    telling = sse.lines(said, dialect, said, 1.0, said)  # type: ignore[arg-type]
+
+    for _ in range(taken):
+        next(telling)
+    if taken == 3:
+        assert list(telling) == []
+    telling.close()  # type: ignore[attr-defined]  # as the server does when it cannot write
+
+    assert said.ended == ended
+
+
+def test_a_caller_who_has_gone_in_a_silence_has_left() -> None:
+    said = Noted("Rain", None, "...")
+    said.leaves = True
+
+    assert len(list(sse.lines(said, dialect, said, 1.0, said))) == 1  # type: ignore[arg-type]
+
+    assert said.ended == ("caller_left", 1, 4, None)

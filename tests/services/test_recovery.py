@@ -6,11 +6,13 @@ import time
 from dataclasses import replace
 
 import pytest
+from prometheus_client import REGISTRY
 
 from tests.contract.conftest import HAIKU, PATIENT, SqliteStore, bought, earlier, walked
 from tests.fakes import FakeChain, FakeClock, FakeFacilitator, PlainBox
 from tests.services.test_paygate import PAYMENT
 from tests.services.test_settlement import BLIND, LOST, MOVED
+from x402jobs import metrics
 from x402jobs.domain.errors import StoreUnavailable
 from x402jobs.domain.execution import State
 from x402jobs.domain.networks import DEVELOPMENT, Networks
@@ -334,3 +336,45 @@ def test_once_the_server_ends_nothing_new_is_taken_and_what_is_left_is_drained(t
     eventually(lambda: drained)
     with pytest.raises(Exception, match="restarting"):
         tended.runs.check_open()
+
+
+# What is counted of it
+
+
+def figure(name, **labels):
+    return REGISTRY.get_sample_value(f"x402jobs_{name}", labels) or 0.0
+
+
+@pytest.mark.parametrize(
+    ("shows", "outcome", "moved"),
+    [(MOVED, "refund_due", 10_000), (Canceled(), "released", 0), (BLIND, "undecided", 0)],
+)
+def test_what_became_of_a_row_that_was_taken_over_is_counted(bench, shows, outcome, moved):
+    bench.settling()
+    bench.store.unseen("w1", 16)
+    bench.chain.shows = [shows]
+    network, before = DEVELOPMENT.id, figure("rows_taken_over_total", outcome=outcome)
+    money = figure("settled_micro_usdc_total", network=network)
+
+    bench.round()
+
+    assert figure("rows_taken_over_total", outcome=outcome) == before + 1
+    assert figure("settled_micro_usdc_total", network=network) == money + moved
+
+
+def test_what_waits_for_somebody_is_told_beside_the_requests(bench, hurry, request):
+    walked(bench.store, State.SETTLING, State.SETTLED, State.REFUND_DUE)
+    request.getfixturevalue("tended")
+
+    eventually(lambda: figure("refunds_due") == 1)
+
+    assert figure("unknown_settlements") == figure("oldest_unknown_settlement_seconds") == 0
+    assert figure("ledger_seen_timestamp_seconds") > time.time() - 60
+
+
+def test_a_worker_that_drains_says_so(tended):
+    metrics.DRAINING.set(0)  # another test's worker may have, in this process
+
+    tended.alive = False
+
+    eventually(lambda: figure("draining") == 1)

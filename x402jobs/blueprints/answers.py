@@ -6,6 +6,7 @@ from flask import Response, current_app
 
 from x402jobs.blueprints import json_reply, services, sse
 from x402jobs.blueprints.calls import RESUME_TOKEN
+from x402jobs.blueprints.deliveries import Delivery
 from x402jobs.blueprints.dialects import dialect_of
 from x402jobs.blueprints.line import SocketLine
 from x402jobs.blueprints.payment_headers import payment_response
@@ -23,7 +24,8 @@ def stream(
     """As server-sent events; with `prompt`, what it tells comes before the first words."""
     paid, receipt = _receipt(follower.execution)
     silence = current_app.config["HEARTBEAT_SECONDS"]
-    said = sse.lines(follower, dialect_of(follower.execution), line, silence, ids, prompt)
+    dialect, delivery = dialect_of(follower.execution), Delivery(follower, "stream")
+    said = sse.lines(follower, dialect, line, silence, delivery, ids, prompt)
     return sse.respond(follower, said, sse.headers_of(paid=paid) | receipt)
 
 

@@ -6,7 +6,7 @@ from flask import Flask, Response, request
 
 ALLOWED = (
     "Content-Type, Authorization, PAYMENT-SIGNATURE, X-PAYMENT, X-OWNER-TEST, X-Resume-Token, "
-    "Last-Event-ID, Payment-Retry, Access-Control-Expose-Headers"
+    "X-Request-Id, Last-Event-ID, Payment-Retry, Access-Control-Expose-Headers"
 )
 """x402 clients really send the last two."""
 EXPOSED = (
@@ -14,7 +14,7 @@ EXPOSED = (
     "X-Request-Id, Retry-After"
 )
 ALLOWED_ELSEWHERE = (
-    "Content-Type, Authorization, X-API-Key, X-User-Id, X-Resume-Token, Last-Event-ID"
+    "Content-Type, Authorization, X-API-Key, X-User-Id, X-Resume-Token, X-Request-Id, Last-Event-ID"
 )
 EXPOSED_ELSEWHERE = "X-Execution-Id, X-Request-Id, Retry-After, Location"
 DAY_SECONDS = "86400"

@@ -1,6 +1,7 @@
 """An error before the first byte is a JSON reply."""
 
 import math
+import re
 import secrets
 from typing import Any
 
@@ -8,6 +9,7 @@ import structlog
 from flask import Flask, Response, g, jsonify, request
 from werkzeug.exceptions import HTTPException
 
+from x402jobs import logs, metrics
 from x402jobs.blueprints.payment_headers import payment_required, payment_response
 from x402jobs.domain.errors import (
     AnswerExpired,
@@ -30,18 +32,23 @@ ROUTING: dict[int, X402JobsError] = {
 NOT_A_FAILURE = (InProgress, AnswerExpired, Conflict)
 """What is said about a purchase of which nothing has failed."""
 MAX_RETRY_AFTER_SECONDS = 3600
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII)
+"""What a caller may name its own request. Anything else is nobody's mistake, and ignored."""
 
 
 def install(app: Flask) -> None:
-    """Give every request an id, and every error the same shape."""
+    """Give every request an id and an account of its time, and every error the same shape."""
 
     @app.before_request
-    def name_request() -> None:
-        g.request_id = f"req_{secrets.token_hex(12)}"
+    def begin_request() -> None:
+        g.request_id, g.code = _request_id(), ""
+        logs.begin_request(g.request_id)
+        metrics.account(metrics.Spent())
 
     @app.after_request
-    def say_request_id(response: Response) -> Response:
+    def end_request(response: Response) -> Response:
         response.headers["X-Request-Id"] = g.request_id
+        _count(response)
         return response
 
     app.register_error_handler(X402JobsError, say)
@@ -76,8 +83,26 @@ def say(error: X402JobsError) -> Response:
     if error.retry_after is not None:
         wait = min(max(1, math.ceil(error.retry_after)), MAX_RETRY_AFTER_SECONDS)
         response.headers["Retry-After"] = str(wait)
-    log.info("refused", code=error.code, status=error.status, request_id=g.request_id)
+    g.code = error.code
+    about = {"execution_id": execution.id} if execution is not None else {}
+    log.info("refused", code=error.code, status=error.status, **about)
     return response
+
+
+def _request_id() -> str:
+    """The caller's own, where it is one; else one of ours."""
+    theirs = request.headers.get("X-Request-Id", "")
+    return theirs if REQUEST_ID.fullmatch(theirs) else f"req_{secrets.token_hex(12)}"
+
+
+def _count(response: Response) -> None:
+    """A stream has only begun here: deliveries.py times its first event."""
+    method = request.method if request.method in metrics.METHODS else "other"
+    route = request.url_rule.rule if request.url_rule is not None else "none"
+    metrics.REQUESTS.labels(method, route, str(response.status_code), g.code).inc()
+    spent = metrics.spent()
+    if spent is not None and spent.is_alone and not response.is_streamed:
+        metrics.OVERHEAD.labels(request.blueprint or "none").observe(spent.overhead)
 
 
 def _quote(error: PaymentRequired) -> tuple[dict[str, Any], dict[str, str]]:
@@ -102,5 +127,5 @@ def _say_http(error: HTTPException) -> Response:
 
 def _say_unexpected(error: Exception) -> Response:
     """A bug of ours: logged with its kind and place, said with a neutral sentence."""
-    log.error("unexpected", exc_info=error, request_id=g.request_id)
+    log.error("unexpected", exc_info=error)
     return say(X402JobsError())

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from flask import Response, jsonify
 
 from x402jobs.blueprints import errors, services
+from x402jobs.blueprints.deliveries import Delivery, Outcome
 from x402jobs.blueprints.line import SocketLine
 from x402jobs.blueprints.sse import VARY
 from x402jobs.domain.errors import CallerLeft, TimedOut
-from x402jobs.domain.events import Failed
+from x402jobs.domain.events import Done, Ending, Failed
 from x402jobs.domain.execution import Execution, Kind
 from x402jobs.services.runs import Follower
 
@@ -31,29 +32,46 @@ def respond(
 
     Who leaves is not waited for: raises CallerLeft. A paid run goes on without its followers.
     """
+    delivery = Delivery(follower, "json")
+    outcome: Outcome = "broken_off"
+    pieces: list[str] = []
+    ending: Ending | None = None
     try:
-        response = _wait(follower, line, until)
+        ending = _wait(follower, line, until, pieces)
+        outcome = "whole" if ending is not None else "too_long"
+    except CallerLeft:
+        outcome = "caller_left"
+        raise
     finally:
         follower.close()
+        delivery.end(outcome, len(pieces), sum(map(len, pieces)), ending)
+    response = _reply(follower, pieces, ending)
     response.headers.update(headers)
     response.headers["X-Execution-Id"] = follower.execution.id
     return response
 
 
-def _wait(follower: Follower, line: SocketLine, until: float) -> Response:
-    pieces: list[str] = []
+def _wait(follower: Follower, line: SocketLine, until: float, pieces: list[str]) -> Ending | None:
+    """Collect the pieces until the ending; None when there is none in time."""
     for event in follower.events(max(0.0, min(LOOK_SECONDS, until - services.clock.now()))):
-        if isinstance(event, Failed):
-            event.error.execution = event.execution
-            return errors.say(event.error)
-        if event is not None and not isinstance(event, str):
-            return jsonify(_whole("".join(pieces), event.execution))
+        if isinstance(event, Done | Failed):
+            return event
         if event is not None:
             pieces.append(event)
         if line.gone():
             raise CallerLeft()
         if services.clock.now() >= until and not follower.is_over:
             break
+    return None
+
+
+def _reply(follower: Follower, pieces: list[str], ending: Ending | None) -> Response:
+    match ending:
+        case Done(execution):
+            return jsonify(_whole("".join(pieces), execution))
+        case Failed(execution, error):
+            error.execution = execution
+            return errors.say(error)
     return errors.say(_too_long(follower.execution))
 
 

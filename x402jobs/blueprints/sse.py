@@ -6,6 +6,8 @@ from typing import Any
 
 from flask import Response
 
+from x402jobs import metrics
+from x402jobs.blueprints.deliveries import Delivery, Outcome
 from x402jobs.blueprints.dialects import Dialect
 from x402jobs.blueprints.line import SocketLine
 from x402jobs.domain.call import Mark
@@ -34,6 +36,7 @@ def lines(
     dialect: Dialect,
     line: SocketLine,
     silence: float,
+    delivery: Delivery,
     ids: bool = False,
     prompt: Callable[[], str | None] | None = None,
 ) -> Iterator[bytes]:
@@ -41,22 +44,40 @@ def lines(
 
     With `ids` every event has one, from which the stream can be resumed; with `prompt` that is
     told before the first of them, where there is one by then. `silence` is in seconds.
+
+    What becomes of it is told to `delivery`: counted here, said once, at the end.
     """
     said = numbered(follower, dialect) if ids else lambda event: encode(dialect(event))
-    for event in follower.events(silence):
-        if event is None:
-            if line.gone():
-                return
-            yield PING_AMONG_IDS if ids else PING
-            continue
-        if prompt is not None and (written := prompt()) is not None:
-            yield said(PromptWritten(written))
-        prompt = None
-        if isinstance(event, str):
-            for start in range(0, len(event), PIECE_CHARACTERS):
-                yield said(event[start : start + PIECE_CHARACTERS])
-        else:
-            yield said(event)
+    deltas, characters, ending, has_begun = 0, 0, None, False
+    outcome: Outcome = "broken_off"
+    metrics.OPEN_STREAMS.inc()
+    try:
+        for event in follower.events(silence):
+            if event is None:
+                if line.gone():
+                    outcome = "caller_left"
+                    return
+                yield PING_AMONG_IDS if ids else PING
+                continue
+            if not has_begun:
+                has_begun = True
+                delivery.begin()
+                if prompt is not None and (written := prompt()) is not None:
+                    yield said(PromptWritten(written))
+            if isinstance(event, str):
+                deltas, characters = deltas + 1, characters + len(event)
+                for start in range(0, len(event), PIECE_CHARACTERS):
+                    yield said(event[start : start + PIECE_CHARACTERS])
+            else:
+                ending = event
+                yield said(event)
+        outcome = "whole"
+    except GeneratorExit:  # the server could not write: to nobody, or to who does not read
+        outcome = "caller_left" if line.gone() else "too_slow"
+        raise
+    finally:
+        metrics.OPEN_STREAMS.dec()
+        delivery.end(outcome, deltas, characters, ending)
 
 
 def numbered(

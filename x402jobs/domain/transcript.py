@@ -26,6 +26,11 @@ class Transcript:
         """Everything said so far."""
         return "".join(self._parts)
 
+    @property
+    def pieces(self) -> int:
+        """In how many pieces it has been said."""
+        return len(self._parts)
+
     def write(self, text: str) -> None:
         """Add to what has been said."""
         self._parts.append(text)

@@ -6,6 +6,8 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 from threading import Event, Thread
 
+from x402jobs import metrics
+from x402jobs.carried import carried
 from x402jobs.domain.errors import (
     CallerLeft,
     InvalidRequest,
@@ -69,7 +71,8 @@ class Agentic:
         Raises InvalidApiKey when it does not, another ModelError when Claude could not be asked:
         then nothing is known about the key.
         """
-        self._model.check_key(key)
+        with metrics.waiting("claude_key"):
+            self._model.check_key(key)
 
     @contextmanager
     def open(self, prompt: Prompt, key: Secret, *, by: float, line: Line) -> Iterator[Speech]:
@@ -94,7 +97,7 @@ class Agentic:
         for tried in range(MAX_RETRIES + 1):
             speech = self._model.speech(prompt, key)
             try:
-                with self._watch(speech, by, line):
+                with self._watch(speech, by, line), metrics.waiting("claude"):
                     speech.begin()
                 return speech
             except ModelError as error:
@@ -110,7 +113,8 @@ class Agentic:
             except BaseException:
                 speech.close()
                 raise
-            self._pause(pause, by, line)
+            with metrics.waiting("claude_pause"):
+                self._pause(pause, by, line)
         raise AssertionError("the last try returns or raises")
 
     @contextmanager
@@ -124,7 +128,7 @@ class Agentic:
                     speech.close()
                     return
 
-        watcher = Thread(target=look, name="watch", daemon=True)
+        watcher = Thread(target=carried(look), name="watch", daemon=True)
         watcher.start()
         try:
             yield

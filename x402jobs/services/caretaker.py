@@ -5,6 +5,7 @@ from threading import Event, Thread
 
 import structlog
 
+from x402jobs import metrics
 from x402jobs.domain.errors import StoreUnavailable
 from x402jobs.ports import Clock, Ledger
 from x402jobs.services.recovery import Recovery
@@ -12,9 +13,14 @@ from x402jobs.services.runs import Runs
 
 BEAT_SECONDS = 5.0
 PURGE_SECONDS = 600.0
+MATTERS_SECONDS = 30.0
+"""Between two looks at what the gauges tell of the ledger."""
 LOOK_SECONDS = 0.5
 DRAIN_MARGIN_SECONDS = 5.0
-"""So long before the server's patience ends the runs that are left are ended in good order."""
+DRAIN_SECONDS_A_RUN = 0.03
+"""So long before the server's patience ends the runs that are left are ended in good order: each of
+them has a row to be written and a last event to be said, and with hundreds that takes its time.
+"""
 
 log = structlog.get_logger(__name__)
 
@@ -60,23 +66,28 @@ class Caretaker:
         self._stopped.set()
 
     def _beat(self, is_alive: Callable[[], bool], grace_seconds: float) -> None:
-        next_beat, drain_at = self._clock.monotonic() + BEAT_SECONDS, None
+        next_beat, ends_at = self._clock.monotonic() + BEAT_SECONDS, None
         while not self._stopped.wait(LOOK_SECONDS):
             now = self._clock.monotonic()
             if now >= next_beat:
                 self._try("beat", lambda: self._ledger.beat(self._worker))
                 next_beat = now + BEAT_SECONDS
-            if drain_at is None and not is_alive():
+            if ends_at is None and not is_alive():
                 log.info("draining")
+                metrics.DRAINING.set(1)
                 self._runs.refuse_new()
-                drain_at = now + max(0.0, grace_seconds - DRAIN_MARGIN_SECONDS)
-            if drain_at is not None and now >= drain_at:
+                ends_at = now + grace_seconds
+            margin = DRAIN_MARGIN_SECONDS + DRAIN_SECONDS_A_RUN * self._runs.left
+            if ends_at is not None and now >= ends_at - margin:
                 self._runs.drain()
 
     def _recover(self) -> None:
-        next_purge = self._clock.monotonic()
+        next_purge = next_matters = self._clock.monotonic()
         while not self._stopped.wait(BEAT_SECONDS):
             self._try("recovery", self._take_over)
+            if self._clock.monotonic() >= next_matters:
+                self._try("open matters", self._tell_matters)
+                next_matters = self._clock.monotonic() + MATTERS_SECONDS
             if self._clock.monotonic() >= next_purge:
                 self._try("purge", lambda: self._ledger.purge(self._clock.now()))
                 next_purge = self._clock.monotonic() + PURGE_SECONDS
@@ -85,6 +96,14 @@ class Caretaker:
         """A worker with another key ring than the store's could decide nothing of what it took."""
         self._check_ring()
         self._recovery.round()
+
+    def _tell_matters(self) -> None:
+        """Every worker tells the same, and who looks hears whoever was last."""
+        matters = self._ledger.open_matters()
+        metrics.REFUNDS_DUE.set(matters.refund_due)
+        metrics.UNKNOWN_SETTLEMENTS.set(matters.settling)
+        metrics.OLDEST_UNKNOWN_SETTLEMENT.set(matters.oldest_settling_seconds)
+        metrics.LEDGER_SEEN.set(self._clock.now())
 
     def _try(self, what: str, tend: Callable[[], object]) -> None:
         """Whatever happens, the next turn comes."""

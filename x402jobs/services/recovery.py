@@ -5,12 +5,14 @@ from threading import Thread
 
 import structlog
 
-from x402jobs.domain.errors import Superseded, Truncated
+from x402jobs import metrics
+from x402jobs.domain.errors import Superseded, Truncated, remembered
 from x402jobs.domain.execution import Execution, State
 from x402jobs.domain.invariants import GRACE_SECONDS
+from x402jobs.logs import name_execution
 from x402jobs.ports import Clock, Ledger
 from x402jobs.services.left_rows import LeftRows
-from x402jobs.services.settlement import Settlement
+from x402jobs.services.settlement import Settlement, note_settled
 
 ROWS_AT_ONCE = 50
 PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 5.0, 300.0
@@ -78,10 +80,12 @@ class Recovery:
         return hands
 
     def _decide(self, row: Execution, sealed_payment: str | None) -> None:
+        name_execution(row.id)
         try:
             ended = self._end(row, sealed_payment)
         except Superseded:
             log.warning("row_lost", execution_id=row.id, state=row.state)
+            metrics.TAKEN_OVER.labels("lost").inc()
             return
         except Exception as error:
             log.error("row_not_decided", execution_id=row.id, exception_type=type(error).__name__)
@@ -90,8 +94,13 @@ class Recovery:
             age = self._clock.now() - row.created_at
             leave = self._left.leave_unasked if self._left.is_unasked(row) else self._left.leave
             leave(row, min(max(PAUSE_SECONDS, age / 10), LONGEST_PAUSE_SECONDS))
+            metrics.TAKEN_OVER.labels("undecided").inc()
             return
         self._left.ended(row.id)
+        metrics.TAKEN_OVER.labels(ended.state).inc()
+        # A row may keep a facilitator's own word for why it did not settle.
+        code = remembered(ended.code).code
+        metrics.EXECUTIONS.labels(ended.kind, ended.state, code).inc()
         log.warning("row_decided", execution_id=row.id, state=ended.state, code=ended.code)
 
     def _end(self, row: Execution, sealed_payment: str | None) -> Execution | None:
@@ -103,6 +112,7 @@ class Recovery:
             if decided is None:
                 return None
             row = self._step(row, decided)
+            note_settled(row)
             if row.state is State.RELEASED:
                 return row
         # Nobody is here to be answered. What they are owed they may ask for at once.

@@ -5,6 +5,8 @@ from threading import Event, Lock, Thread
 
 import structlog
 
+from x402jobs import metrics
+from x402jobs.carried import carried
 from x402jobs.domain.errors import (
     AnswerExpired,
     Conflict,
@@ -22,6 +24,7 @@ from x402jobs.domain.errors import (
 from x402jobs.domain.events import Done, Ending, Failed
 from x402jobs.domain.execution import Execution, Kind, State
 from x402jobs.domain.transcript import Transcript
+from x402jobs.logs import name_execution
 from x402jobs.ports import Clock, Ledger, Place, SecretBox, Speech
 from x402jobs.services.left_rows import LeftRows
 
@@ -122,11 +125,13 @@ class Runs:
 
         `afterwards` hears of the ending when it is written down, before any follower does.
         """
+        name_execution(execution.id)
         run = Run(speech, execution, afterwards)
         self._running[execution.id, execution.attempt] = run
         first = run.follow()
         try:
-            Thread(target=self._tell, args=[run], name=f"run-{execution.id}", daemon=True).start()
+            tell = carried(self._tell)
+            Thread(target=tell, args=[run], name=f"run-{execution.id}", daemon=True).start()
         except BaseException:
             del self._running[execution.id, execution.attempt]
             raise
@@ -138,8 +143,11 @@ class Runs:
         Raises InProgress while another worker tells it, SettlementUnknown while the money may have
         moved, AnswerExpired once a whole answer is no longer kept.
         """
+        name_execution(execution.id)
         run = self._running.get((execution.id, execution.attempt))
         if run is not None:
+            if (spent := metrics.spent()) is not None:
+                spent.is_alone = False
             return run.follow(after)
         if execution.state is State.SETTLED:
             # Perhaps it was still told here when the store was asked, and is whole since.
@@ -168,6 +176,11 @@ class Runs:
         """End every run that is left, in good order: what was paid for becomes a debt."""
         for run in list(self._running.values()):
             run.interrupt(Drained())
+
+    @property
+    def left(self) -> int:
+        """How many are being told."""
+        return len(self._running)
 
     @property
     def are_over(self) -> bool:
@@ -216,19 +229,19 @@ class Runs:
             ending = self._fail(run, run.interrupted_by or error)
         except Exception:
             # Whatever it was, the caller is told and the debt is written down.
-            log.exception("run_broke", execution_id=run.execution.id)
+            log.exception("run_broke")
             ending = self._fail(run, X402JobsError())
         run.speech.close()
         self._tell_afterwards(run, ending)
         self._running.pop((run.execution.id, run.execution.attempt), None)
         run.transcript.close(ending)
-        log_ending(ending)
+        note_ending(ending, run.transcript.pieces)
 
     def _tell_afterwards(self, run: Run, ending: Ending) -> None:
         try:
             run.afterwards(ending)
         except Exception:
-            log.exception("afterwards_broke", execution_id=run.execution.id)
+            log.exception("afterwards_broke")
 
     def _listen(self, run: Run) -> Ending:
         length = 0
@@ -261,7 +274,7 @@ class Runs:
             return Failed(run.execution, trouble)
         except Exception:
             # Followers wait for an ending. The row stays `settled`, and recovery comes for it.
-            log.exception("ending_broke", execution_id=run.execution.id)
+            log.exception("ending_broke")
             self._left.leave(run.execution)
             return Failed(run.execution, X402JobsError())
         return Failed(after, error)
@@ -308,15 +321,21 @@ def _why(execution: Execution) -> X402JobsError:
     return remembered(execution.code)
 
 
-def log_ending(ending: Ending) -> None:
-    """One line for every run: what it was, how it ended, how long it took."""
+def note_ending(ending: Ending, pieces: int) -> None:
+    """One line for every run: what it was, how it ended, how long it took. And its figures."""
     execution = ending.execution
+    code = ending.error.code if isinstance(ending, Failed) else None
     log.info(
         "run_ended",
         execution_id=execution.id,
         kind=execution.kind,
         state=execution.state,
-        code=execution.code,
+        code=code,
         model=execution.model,
+        deltas=pieces,
         duration_ms=execution.duration_ms,
     )
+    metrics.EXECUTIONS.labels(execution.kind, execution.state, code or "").inc()
+    metrics.DELTAS.inc(pieces)
+    metrics.TOKENS.labels("input").inc(execution.input_tokens or 0)
+    metrics.TOKENS.labels("output").inc(execution.output_tokens or 0)

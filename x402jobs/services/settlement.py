@@ -5,6 +5,7 @@ from threading import Event
 
 import structlog
 
+from x402jobs import metrics
 from x402jobs.domain.errors import (
     SettlementUnknown,
     StoreUnavailable,
@@ -83,6 +84,7 @@ class Settlement:
             after = self._wait_for_judgement(row, payment, asked, said)
             if after is not None:
                 self._ledger.swap(row, after)
+                note_settled(after)
                 return after
             log.error("settle_unknown", execution_id=row.id, reason=getattr(said, "reason", None))
         except (StoreUnavailable, TransferUsed) as trouble:
@@ -124,7 +126,8 @@ class Settlement:
             waits = isinstance(said, Settled | Refused) and self._clock.monotonic() < until
             if after is not None or not waits:
                 return after
-            Event().wait(LOOK_SECONDS)
+            with metrics.waiting("chain_blocks"):
+                Event().wait(LOOK_SECONDS)
 
     def _judge(
         self,
@@ -143,7 +146,9 @@ class Settlement:
                     return self._released(row, reason)
             return None
         valid_before = payment.authorization.valid_before
-        match said, self._chain.look(payment.authorization, asked.network, row.created_at):
+        with metrics.waiting("chain"):
+            seen = self._chain.look(payment.authorization, asked.network, row.created_at)
+        match said, seen:
             case _, Transferred(transaction, log_index):
                 return self._paid(row, transaction, log_index)
             case _, Canceled():
@@ -154,7 +159,7 @@ class Settlement:
                 return self._released(row, EXPIRED)
             case Refused(reason), Unused(at) if at >= said_at:
                 return self._released(row, reason)
-            case _, seen:
+            case _:
                 log.info("not_judged", execution_id=row.id, reason=type(seen).__name__.lower())
         return None
 
@@ -178,6 +183,12 @@ class Settlement:
             raise ValueError("a network that nobody knows")
         pay_to = document["accepted"]["payTo"]
         return payment, PaymentRequirements(network, payment.authorization.value, pay_to)
+
+
+def note_settled(row: Execution) -> None:
+    """Count the money, once its settling is written down."""
+    if row.state is State.SETTLED:
+        metrics.SETTLED.labels(row.network).inc(row.amount)
 
 
 def payment_place(execution_id: str) -> Place:

@@ -28,6 +28,7 @@ from x402jobs.domain.secret import Secret
 from x402jobs.domain.task import Task
 from x402jobs.domain.tile import TaskContext
 from x402jobs.domain.transcript import Transcript
+from x402jobs.logs import name_execution
 from x402jobs.ports import Clock, Ledger, Limits, Line, Speech
 from x402jobs.services.agentic import Agentic
 from x402jobs.services.integrations import Integrations
@@ -104,6 +105,7 @@ class Tasks:
             created_at=task.began,
             caller_id=caller.user_id,
         )
+        name_execution(execution.id)
         try:
             self._admit(execution, caller)
         except X402JobsError as error:

@@ -8,6 +8,7 @@ from threading import Lock
 
 import anthropic
 
+from x402jobs import metrics
 from x402jobs.adapters.claude.faults import translate
 from x402jobs.adapters.claude.keys import sendable
 from x402jobs.adapters.claude.stream import Answer
@@ -54,8 +55,9 @@ class ClaudeSpeech:
 
     def __iter__(self) -> Iterator[str]:
         """The text, in the pieces it came in. Ends on Claude's end marker and in no other way."""
-        while self._has_more():
-            yield self._texts.popleft()
+        with metrics.waiting("claude_answer"):
+            while self._has_more():
+                yield self._texts.popleft()
 
     def close(self) -> None:
         """Hang up. A connection that has gone back to the pool by now is left alone."""

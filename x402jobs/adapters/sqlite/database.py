@@ -3,6 +3,7 @@
 import fcntl
 import os
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -10,9 +11,15 @@ from pathlib import Path
 from threading import Lock
 from weakref import WeakSet
 
+from x402jobs import metrics
 from x402jobs.domain.errors import StoreUnavailable
+from x402jobs.ports import Trouble
 
 BUSY_SECONDS = 5
+"""How long a write waits for another process's."""
+TURN_SECONDS = 0.02
+WATCH_SECONDS = 2.0
+"""The same, for who only looks whether it would have to wait."""
 FORK_SECONDS = 1
 """How long a fork waits for a transaction of another thread's."""
 
@@ -43,17 +50,36 @@ class Database:
             return connection.execute(sql, values).fetchall()
 
     @contextmanager
-    def write(self) -> Iterator[sqlite3.Connection]:
-        """One transaction that has the write lock from its beginning; undone by an exception."""
-        with self.connection() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
+    def write(self, patience: float | None = None) -> Iterator[sqlite3.Connection]:
+        """One transaction that has the write lock from its beginning; undone by an exception.
+
+        While another process has the lock, waiting is done here and not by SQLite, which waits in
+        C: the whole worker would stand still.
+        """
+        until = time.monotonic() + (BUSY_SECONDS if patience is None else patience)
+        while True:
+            with self.connection() as connection:
+                if _begin(connection, is_last=time.monotonic() >= until):
+                    try:
+                        yield connection
+                        connection.execute("COMMIT")
+                    except BaseException:
+                        if connection.in_transaction:
+                            connection.execute("ROLLBACK")
+                        raise
+                    return
+            time.sleep(TURN_SECONDS)
+
+    def trouble(self) -> Trouble | None:
+        """ports.Database's: what is written is the version that is there, for a disk that is full
+        takes the lock, and no page."""
+        try:
+            with self.write(WATCH_SECONDS) as connection:
+                (version,) = connection.execute("PRAGMA user_version").fetchone()
+                connection.execute(f"PRAGMA user_version = {version}")
+        except StoreUnavailable as error:
+            return _troubles(error.__cause__)
+        return None if version == len(self._upgrades) + 1 else NEWER
 
     def close(self, patience: float = -1) -> None:
         """Let go of the file; the next use opens it again."""
@@ -73,7 +99,7 @@ class Database:
                     _inherited.append(handle)
                 # Threads that come here together open one each; the last is kept, all of them work.
                 handle = self._handle = _Handle(self._connect(), Lock(), os.getpid())
-            with handle.lock:
+            with metrics.waiting("store"), handle.lock:
                 yield handle.connection
         except (sqlite3.Error, OSError) as error:
             raise StoreUnavailable() from error
@@ -117,6 +143,45 @@ class _Handle:
     connection: sqlite3.Connection
     lock: Lock
     pid: int
+
+
+NEWER = Trouble("newer_schema", "A newer version of x402jobs has written the file. Use that one.")
+TROUBLES = {
+    sqlite3.SQLITE_BUSY: Trouble(
+        "locked", "Another process holds the file locked: find it, and end what it does."
+    ),
+    sqlite3.SQLITE_FULL: Trouble("disk_full", "The disk of the data directory is full."),
+    sqlite3.SQLITE_READONLY: Trouble("read_only", "The data directory cannot be written to."),
+    sqlite3.SQLITE_CANTOPEN: Trouble("not_opened", "The file cannot be opened: see its owner."),
+    sqlite3.SQLITE_NOTADB: Trouble("damaged", "The file is no database any more: restore it."),
+    sqlite3.SQLITE_CORRUPT: Trouble("damaged", "The file is damaged: restore it from a backup."),
+}
+"""By SQLite's primary result code."""
+FAILED = Trouble("failed", "The file can be neither read nor written: is its disk full, or gone?")
+
+
+def _troubles(error: BaseException | None) -> Trouble:
+    """What it means to whoever reads it at night. Our own refusal has no cause."""
+    if error is None:
+        return NEWER
+    return TROUBLES.get((getattr(error, "sqlite_errorcode", None) or 0) & 0xFF, FAILED)
+
+
+def _begin(connection: sqlite3.Connection, *, is_last: bool) -> bool:
+    """Take the write lock, or say at once that another has it; raises where this was the last try.
+
+    Reading goes on waiting in SQLite: there it hardly ever does, and only for a moment.
+    """
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        if is_last or error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+            raise
+        return False
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+    return True
 
 
 _inherited: list[_Handle] = []

@@ -18,6 +18,7 @@ from x402jobs.domain.errors import Superseded, TransferUsed
 from x402jobs.domain.execution import Execution
 from x402jobs.domain.page import Page
 from x402jobs.domain.sales import Sales
+from x402jobs.ports import OpenMatters
 
 _NAMES = ", ".join(f'"{name}"' for name in COLUMNS)
 _MARKS = ", ".join(f":{name}" for name in COLUMNS)
@@ -66,6 +67,12 @@ _PURGE = (
         AND ended_at < :yesterday""",
     f"DELETE FROM x402_workers WHERE seen_at < {_CLOCK} - 86400",
 )
+_OPEN_MATTERS = f"""
+    SELECT coalesce(SUM(state = 'settling'), 0) AS settling,
+        coalesce(SUM(state = 'refund_due'), 0) AS refund_due,
+        max(0.0, coalesce({_CLOCK} - MIN(CASE state WHEN 'settling' THEN created_at END), 0.0))
+            AS oldest_settling_seconds
+    FROM x402_executions WHERE state IN ('settling', 'refund_due')"""
 _EXECUTION = """SELECT e.*, r.registered_by FROM x402_executions e
     LEFT JOIN x402_resources r ON r.id = e.template_id WHERE e.id = ?"""
 # What ended `released` was not sold: a paid one cost nothing, an unpaid one failed.
@@ -170,6 +177,10 @@ class SqliteLedger:
         with self._database.write() as connection:
             values = {"yesterday": now - DAY_SECONDS}
             return sum(connection.execute(sql, values).rowcount for sql in _PURGE)
+
+    def open_matters(self) -> OpenMatters:
+        (row,) = self._database.read(_OPEN_MATTERS)
+        return OpenMatters(**dict(row))
 
     def sales(self, template_ids: Sequence[str], uncounted: Sequence[str] = ()) -> dict[str, Sales]:
         values = {"ids": json.dumps(list(template_ids)), "uncounted": json.dumps(list(uncounted))}

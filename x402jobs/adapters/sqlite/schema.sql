@@ -98,6 +98,9 @@ CREATE UNIQUE INDEX x402_executions_transfer
     ON x402_executions (network, "transaction", log_index) WHERE log_index IS NOT NULL;
 CREATE INDEX x402_executions_open ON x402_executions (worker)
     WHERE state IN ('claimed', 'settling', 'settled');
+-- What waits for somebody: few rows, and looked at every half a minute.
+CREATE INDEX x402_executions_matters ON x402_executions (state, created_at)
+    WHERE state IN ('settling', 'refund_due');
 CREATE INDEX x402_executions_sales ON x402_executions (template_id, created_at);
 CREATE INDEX x402_executions_calls ON x402_executions (caller_id, created_at)
     WHERE caller_id IS NOT NULL;

@@ -15,9 +15,11 @@ import httpx
 import structlog
 from supabase import Client, ClientOptions, create_client
 
+from x402jobs import metrics
 from x402jobs.adapters.bounded_http import AnswerTooLong, Connections, within
 from x402jobs.domain.errors import StoreUnavailable, Unauthenticated
 from x402jobs.domain.secret import Secret
+from x402jobs.ports import Trouble
 
 AT_ONCE = 10
 """Questions of a worker at a time, and so connections. httpcore's pool is slow with a queue before
@@ -69,6 +71,15 @@ STATUSES = (
 )
 """The same by the status, where no code says more."""
 
+SCHEMA = "20261121000010"
+"""The migration that this version needs; a project that has later ones too does."""
+MIGRATE = "run x402jobs migrate"
+NOT_MIGRATED = Trouble(
+    "not_migrated", f"The project lacks migrations that this version needs: {MIGRATE}."
+)
+READ_ONLY = Trouble("read_only", "The database is read-only: is its disk full?")
+
+BROKE = "the connection broke"
 NO_ACCOUNT = "no_account"
 
 log = structlog.get_logger(__name__)
@@ -95,6 +106,16 @@ class _Fault(Exception):
         self.reason = reason
         self.again = again
         self.told = {"status": status, "code": code or None}
+
+    @property
+    def trouble(self) -> Trouble:
+        """The same, for whoever asks whether the project can be relied on."""
+        if MIGRATE in self.reason:
+            return NOT_MIGRATED
+        if self.told["code"] == "25006":
+            return READ_ONLY
+        kind = "no_answer" if self.told["status"] is None else "refused"
+        return Trouble(kind, f"{self.reason[0].upper()}{self.reason[1:]}.")
 
 
 def stored(said: Any) -> Any:
@@ -127,7 +148,8 @@ class Database:
         For functions that may run twice: those that read, and whose writing is the same again.
         `patience` is the time limit of one try in seconds, where it is not the usual one.
         """
-        return self._ask(function, lambda _: arguments, patience)
+        with metrics.waiting("store"):
+            return self._ask(function, lambda _: arguments, patience)
 
     def write(self, function: str, **arguments: Any) -> Any:
         """The same, for a function that has to know whether it is asked again.
@@ -135,7 +157,31 @@ class Database:
         Its argument `again` says that an earlier try may have been carried out already: it then
         answers as that one has.
         """
-        return self._ask(function, lambda tries: arguments | {"again": tries > 0})
+        with metrics.waiting("store"):
+            return self._ask(function, lambda tries: arguments | {"again": tries > 0})
+
+    def trouble(self) -> Trouble | None:
+        """ports.Database's: one question, which waits behind no other."""
+        try:
+            said = self._ready()
+            schema, writable = str(said["schema"]), said["writable"] is True
+        except _Fault as fault:
+            return fault.trouble
+        except (TypeError, KeyError):
+            return NOT_MIGRATED
+        if schema < SCHEMA:
+            return NOT_MIGRATED
+        return None if writable else READ_ONLY
+
+    def _ready(self) -> Any:
+        """Asked once more where the line broke: the project may just have been closing it."""
+        handle = self._hold()
+        try:
+            return _asked(handle.client, "x402_ready", {}, TRY_SECONDS)
+        except _Fault as fault:
+            if fault.reason != BROKE:
+                raise
+        return _asked(handle.client, "x402_ready", {}, TRY_SECONDS)
 
     def close(self) -> None:
         """Hang up; the next use connects again."""
@@ -216,7 +262,7 @@ def _asked(client: Client, function: str, arguments: dict[str, Any], seconds: fl
     except httpcore.ConnectError:
         raise _Fault("nobody takes connections at SUPABASE_URL") from None
     except (httpcore.NetworkError, httpcore.ProtocolError):
-        raise _Fault("the connection broke") from None
+        raise _Fault(BROKE) from None
     except AnswerTooLong:
         raise _Fault("the answer is too long", ONCE) from None
     if said is None:

@@ -9,6 +9,7 @@ from x402jobs.domain.errors import Superseded, TransferUsed
 from x402jobs.domain.execution import Execution
 from x402jobs.domain.page import Page
 from x402jobs.domain.sales import Sales
+from x402jobs.ports import OpenMatters
 
 
 class SupabaseLedger:
@@ -81,6 +82,9 @@ class SupabaseLedger:
 
     def purge(self, now: float) -> int:
         return int(self._database.call("x402_purge", moment=now))
+
+    def open_matters(self) -> OpenMatters:
+        return OpenMatters(**self._database.call("x402_open_matters"))
 
     def sales(self, template_ids: Sequence[str], uncounted: Sequence[str] = ()) -> dict[str, Sales]:
         sold = self._database.call(
