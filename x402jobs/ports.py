@@ -41,6 +41,29 @@ class Closable(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Trouble:
+    """Why something cannot be relied on now: a code in snake_case, and a sentence for the operator.
+
+    In our own words: no URL, no secret, nothing that a vendor has said.
+    """
+
+    reason: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class OpenMatters:
+    """What of the ledger waits for somebody: settlements not decided, and debts.
+
+    `oldest_settling_seconds` is since its request, by the database's clock; 0.0 without one.
+    """
+
+    settling: int
+    refund_due: int
+    oldest_settling_seconds: float
+
+
 class Ledger(Protocol):
     """The executions: who bought what, how far it got, and the sealed answers."""
 
@@ -116,6 +139,12 @@ class Ledger(Protocol):
 
         Answers a day after their ending, rows a day after they were released, workers unseen for
         a day. A row that has reached `settling` stays for ever.
+        """
+        ...
+
+    def open_matters(self) -> OpenMatters:
+        """How many rows are `settling` and `refund_due` now. Cheap, however many others there are:
+        every worker asks every half a minute.
         """
         ...
 
@@ -567,6 +596,18 @@ class SealedValues(Protocol):
         ...
 
 
+class Database(Closable, Protocol):
+    """What a store rests in."""
+
+    def trouble(self) -> Trouble | None:
+        """Why nothing can be found or written down here now; None where everything can.
+
+        Asks once, whether it answers, takes writes and has the tables this version needs. Waits
+        some seconds at most; changes nothing that anybody sees. Never raises.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Store:
     """One database, behind every port that rests in it."""
@@ -578,7 +619,7 @@ class Store:
     sealed: SealedValues
     identities: Identities
     tiles: Tiles
-    database: Closable
+    database: Database
 
 
 class TokenVerifier(Protocol):
@@ -589,11 +630,18 @@ class TokenVerifier(Protocol):
         ...
 
 
-class Limits(Protocol):
+class Limits(Closable, Protocol):
     """Counts hits against named limits."""
 
     def hit(self, limit: str, key: str) -> float | None:
-        """Count one. None while within the limit, else the seconds until it opens again."""
+        """Count one. None while within the limit, else the seconds until it opens again.
+
+        Raises LimitsUnavailable where nothing can be counted now.
+        """
+        ...
+
+    def check(self) -> None:
+        """Raises LimitsUnavailable where nothing can be counted now."""
         ...
 
 

@@ -1,7 +1,8 @@
 """Which adapter stands behind which port. The only module that knows them all."""
 
 import uuid
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from x402jobs import stores
@@ -9,11 +10,12 @@ from x402jobs.adapters import claude
 from x402jobs.adapters.chain import RpcChain
 from x402jobs.adapters.clock import SystemClock
 from x402jobs.adapters.facilitator import RemoteFacilitator, X402Facilitator
-from x402jobs.adapters.limits import MemoryLimits
+from x402jobs.adapters.limits.memory import MemoryLimits
 from x402jobs.devkit.development_ledger import DevelopmentLedger
 from x402jobs.domain.models import SUCCESSORS, Models
-from x402jobs.domain.networks import DEVELOPMENT, Networks
-from x402jobs.ports import Chain, Closable, Facilitator
+from x402jobs.domain.networks import DEVELOPMENT, Network, Networks
+from x402jobs.domain.secret import Secret
+from x402jobs.ports import Chain, Clock, Closable, Facilitator, Limits, SecretBox
 from x402jobs.services import Services
 from x402jobs.services.access import Access
 from x402jobs.services.agentic import Agentic
@@ -22,11 +24,19 @@ from x402jobs.services.books import Books
 from x402jobs.services.caretaker import Caretaker
 from x402jobs.services.iam import ApiKeys, Iam, InternalKeys, Newcomers, Sessions
 from x402jobs.services.iam.pepper import Pepper
+from x402jobs.services.in_flight import InFlight
 from x402jobs.services.integrations import Integrations
 from x402jobs.services.left_rows import LeftRows
 from x402jobs.services.mapping import Mapping
 from x402jobs.services.paygate import Paygate
 from x402jobs.services.pricing import Pricing
+from x402jobs.services.readiness import (
+    Look,
+    Readiness,
+    look_at_end,
+    look_at_limits,
+    look_at_ring,
+)
 from x402jobs.services.recovery import Recovery
 from x402jobs.services.resources import Resources
 from x402jobs.services.runs import Runs
@@ -38,12 +48,17 @@ from x402jobs.settings import Settings
 
 @dataclass(frozen=True)
 class Money:
-    """Who moves money, who tells whether it has moved, and where; `held` are files and sockets."""
+    """Who moves money, who tells whether it has moved, and where; `held` are files and sockets.
+
+    `checks` say whether those who do can be relied on.
+    """
 
     facilitator: Facilitator
     chain: Chain | None
     networks: Networks
     held: tuple[Closable, ...] = ()
+    checks: dict[str, Look] = field(default_factory=dict)
+    can_judge: Callable[[Network], bool] = lambda _: True
 
 
 def build_services(settings: Settings, money: Money | None = None) -> Services:
@@ -55,10 +70,11 @@ def build_services(settings: Settings, money: Money | None = None) -> Services:
     money = money or money_of(settings)
     model = claude.Claude(settings)
     shelf, ledger = store.catalogue, store.ledger
-    limits, left, worker = MemoryLimits(clock), LeftRows(clock), str(uuid.uuid4())
+    limits = limits_of(settings, clock, box)
+    left, worker = LeftRows(clock), str(uuid.uuid4())
     identities = store.identities
     pepper = Pepper(identities, box)
-    pricing = Pricing(money.facilitator, money.networks, settings.public_url)
+    pricing = Pricing(money.facilitator, money.networks, settings.public_url, money.can_judge)
     settlement = Settlement(
         ledger=ledger,
         facilitator=money.facilitator,
@@ -72,6 +88,7 @@ def build_services(settings: Settings, money: Money | None = None) -> Services:
         ledger=ledger,
         facilitator=money.facilitator,
         limits=limits,
+        in_flight=InFlight(settings.payer_calls, settings.settlements),
         clock=clock,
         worker=worker,
         pricing=pricing,
@@ -91,6 +108,16 @@ def build_services(settings: Settings, money: Money | None = None) -> Services:
         opening_seconds=settings.first_content_seconds,
         run_seconds=settings.total_seconds,
     )
+    readiness = Readiness(
+        {
+            "database": store.database.trouble,
+            "key_ring": look_at_ring(pepper),
+            **money.checks,
+            **({"limits": look_at_limits(limits)} if settings.redis_url else {}),
+        },
+        clock,
+    )
+    readiness.flag("draining", look_at_end(runs))
     return Services(
         iam=Iam(
             stores.tokens(settings, clock),
@@ -123,7 +150,7 @@ def build_services(settings: Settings, money: Money | None = None) -> Services:
         paygate=paygate,
         agentic=agentic,
         runs=runs,
-        access=Access(ledger, runs, money.facilitator, money.networks),
+        access=Access(ledger, runs, money.facilitator, money.networks, limits),
         caretaker=Caretaker(
             ledger=ledger,
             recovery=recovery,
@@ -132,24 +159,54 @@ def build_services(settings: Settings, money: Money | None = None) -> Services:
             worker=worker,
             check_ring=pepper.check,
         ),
+        readiness=readiness,
         clock=clock,
-        held=(model, store.database, *money.held),
+        held=(model, store.database, limits, *money.held),
     )
+
+
+def limits_of(settings: Settings, clock: Clock, box: SecretBox) -> Limits:
+    """Limits in the Redis of the settings, else in this process's memory."""
+    if not settings.redis_url:
+        return MemoryLimits(settings.limits, clock)
+    # Half a second of imports, which nobody without a Redis waits for.
+    from x402jobs.adapters.limits.redis import RedisLimits
+
+    return RedisLimits(Secret(settings.redis_url), settings.limits, clock, box)
 
 
 def money_of(settings: Settings) -> Money:
     """A facilitator by URL with a chain to judge it, else the development ledger as both."""
     if not settings.facilitator_url:
         ledger = development_ledger(settings.data)
-        facilitator = X402Facilitator(ledger.facilitator())
-        return Money(facilitator, ledger, Networks((DEVELOPMENT,)), (ledger,))
+        return money_over(X402Facilitator(ledger.facilitator()), ledger, [DEVELOPMENT], ledger)
     remote = RemoteFacilitator(settings.facilitator_url)
+    facilitator = X402Facilitator(remote, settle_seconds=settings.settle_seconds)
     chain = RpcChain(settings.nodes, settings.confirmations) if settings.rpc_urls else None
-    return Money(
-        X402Facilitator(remote, settle_seconds=settings.settle_seconds),
+    return money_over(facilitator, chain, settings.networks, remote)
+
+
+def money_over(
+    facilitator: X402Facilitator,
+    chain: RpcChain | DevelopmentLedger | None,
+    networks: Sequence[Network],
+    *held: Closable,
+) -> Money:
+    """Money on these networks, looked at as what moves it and tells of it can be."""
+    money = Money(
+        facilitator,
         chain,
-        Networks(settings.networks),
-        (remote, chain) if chain is not None else (remote,),
+        Networks(tuple(networks)),
+        held,
+        {"facilitator": lambda: facilitator.trouble(networks)},
+    )
+    if not isinstance(chain, RpcChain):
+        return money
+    return replace(
+        money,
+        held=(*held, chain),
+        checks={**money.checks, "chain": chain.trouble},
+        can_judge=chain.can_judge,
     )
 
 

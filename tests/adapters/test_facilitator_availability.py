@@ -5,6 +5,7 @@ from threading import Event
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 from x402.mechanisms.evm import constants as reasons
 from x402.schemas import SupportedKind, VerifyResponse
 
@@ -275,3 +276,81 @@ def test_going_down_and_coming_back_are_each_logged_once(caplog):
     assert [peer.verify(), peer.verify()] == [Verified()] * 2
 
     assert [caplog.text.count(f"facilitator_{way}") for way in ("down", "back")] == [1, 1]
+
+
+def test_whether_it_is_down_is_a_figure() -> None:
+    def is_down() -> float | None:
+        return REGISTRY.get_sample_value("x402jobs_facilitator_down")
+
+    peer = Peer()
+    peer.goes_down()
+    down = is_down()
+    peer.clock.advance(5)
+    peer.client.verify_says = VALID
+    peer.verify()
+
+    assert (down, is_down()) == (1, 0)
+
+
+def watched(peer: Peer) -> str | None:
+    """What who watches in the background is told is wrong."""
+    trouble = peer.facilitator.trouble([DEVELOPMENT])
+    return trouble.reason if trouble is not None else None
+
+
+def test_a_facilitator_that_is_well_is_asked_no_more_often_than_by_those_who_come() -> None:
+    peer = Peer()
+    for _ in range(5):
+        assert watched(peer) is None
+        peer.clock.advance(2)
+
+    assert peer.client.supported_asked == 2
+
+
+def test_who_does_not_answer_is_asked_at_every_look_and_is_down_after_three() -> None:
+    peer = Peer(supported(kind()), AWAY, AWAY, AWAY, supported(kind()))
+    assert (watched(peer), peer.offers()) == (None, True)
+    peer.clock.advance(6)
+
+    looks = [(watched(peer), peer.offers()) for _ in range(3)]
+    back = watched(peer), peer.offers()
+
+    assert looks == [("no_answer", True), ("no_answer", True), ("no_answer", False)]
+    assert back == (None, True)
+
+
+def test_while_somebody_watches_nobody_who_wants_to_pay_asks() -> None:
+    peer = Peer(supported(kind()), AWAY, AWAY, AWAY, AWAY)
+    assert watched(peer) is None
+    for _ in range(4):
+        peer.clock.advance(5.5)
+        assert watched(peer) == "no_answer"
+    asked = peer.client.supported_asked
+
+    peer.clock.advance(2)
+
+    assert (peer.offers(), peer.client.supported_asked) == (False, asked)
+
+
+def test_who_says_what_it_supports_and_verifies_nothing_goes_down_all_the_same() -> None:
+    peer = Peer()
+    assert watched(peer) is None
+    peer.client.verify_says = AWAY
+
+    for _ in range(2):
+        assert peer.verify() is None
+        peer.clock.advance(6)
+        assert watched(peer) is None
+    assert peer.verify() is None
+
+    assert not peer.offers()
+
+
+def test_a_network_that_is_not_supported_is_named() -> None:
+    peer = Peer(supported(kind()))
+
+    trouble = peer.facilitator.trouble([DEVELOPMENT, BASE])
+
+    assert trouble is not None
+    assert (trouble.reason, BASE.id in trouble.sentence) == ("not_supported", True)
+    assert DEVELOPMENT.id not in trouble.sentence

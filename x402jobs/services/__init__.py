@@ -12,6 +12,7 @@ from x402jobs.services.integrations import Integrations
 from x402jobs.services.mapping import Mapping
 from x402jobs.services.paygate import Paygate
 from x402jobs.services.pricing import Pricing
+from x402jobs.services.readiness import Readiness
 from x402jobs.services.resources import Resources
 from x402jobs.services.runs import Runs
 from x402jobs.services.tasks import Tasks
@@ -35,11 +36,13 @@ class Services:
     runs: Runs
     access: Access
     caretaker: Caretaker
+    readiness: Readiness
     clock: Clock
     held: tuple[Closable, ...] = ()
 
     def close(self) -> None:
         """Let go of every thread, file and socket."""
         self.caretaker.stop()
+        self.readiness.stop()
         for each in self.held:
             each.close()

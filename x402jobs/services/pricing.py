@@ -1,6 +1,6 @@
 """What a call costs, and where it may be paid."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from x402jobs.domain.call import Call
 from x402jobs.domain.errors import FacilitatorUnavailable, PaymentRequired, TemplateUnavailable
@@ -17,8 +17,16 @@ ASK = "Payment required: send it as PAYMENT-SIGNATURE."
 class Pricing:
     """Writes quotes. Takes no money and knows no payment."""
 
-    def __init__(self, facilitator: Facilitator, networks: Networks, public_url: str) -> None:
+    def __init__(
+        self,
+        facilitator: Facilitator,
+        networks: Networks,
+        public_url: str,
+        can_judge: Callable[[Network], bool] = lambda _: True,
+    ) -> None:
+        """`can_judge` says whether it could be told, now, what became of a payment."""
         self._facilitator = facilitator
+        self._can_judge = can_judge
         self.networks = networks
         self._public_url = public_url
 
@@ -50,7 +58,7 @@ class Pricing:
         requirements = tuple(
             PaymentRequirements(network, template.price, listing.pay_to)
             for network in networks
-            if self._facilitator.offers(network)
+            if self._facilitator.offers(network) and self._can_judge(network)
         )
         if not requirements:
             raise FacilitatorUnavailable()

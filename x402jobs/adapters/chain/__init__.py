@@ -4,6 +4,7 @@ Plain JSON-RPC on bounded connections: five methods are all that it takes.
 """
 
 from collections.abc import Mapping
+from itertools import count
 
 import structlog
 
@@ -20,6 +21,7 @@ from x402jobs.ports import (
     Seen,
     SpentElsewhere,
     Transferred,
+    Trouble,
     Unseen,
     Unused,
 )
@@ -40,6 +42,12 @@ CONFIRMATIONS: Mapping[str, int] = {
 
 LOOK_SECONDS = 10.0
 """Limit on a whole look, all its questions put together."""
+WATCH_SECONDS = 5.0
+"""Limit on asking every node whether it can be relied on."""
+WELL_SECONDS = 15.0
+"""So long a good answer to that counts: providers charge for each question."""
+SLOW_SECONDS = 2.0
+"""Unless somebody who looks for a payment has been waiting for longer."""
 LARGEST_ANSWER = 2 * 1024 * 1024
 """In bytes. A full block lists some thousands of transactions, 69 bytes each."""
 
@@ -63,6 +71,9 @@ TRANSFER = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
 `Transfer(address,address,uint256)`."""
 WORD_CHARACTERS = 2 + 64
 
+UNRELIABLE: frozenset[Doubt] = frozenset({"another_chain", "behind", "inconsistent"})
+"""Doubts that are about the node, and not about one payment."""
+
 _CLOCK = SystemClock()
 
 
@@ -79,18 +90,79 @@ class RpcChain:
         self._nodes = {name: Node(url, self._connections) for name, url in urls.items()}
         self._depth = depth
         self._clock = clock
+        self._well_until: float | None = None
+        self._in_trouble: frozenset[str] = frozenset()
+        self._numbers, self._newest = count(1), 0
+        self._looks: dict[object, float] = {}
+        """When those began that are not over."""
+
+    def can_judge(self, network: Network) -> bool:
+        """Whether the network's node was well when `trouble` last asked it.
+
+        Where it was not, nobody should be asked to pay: what became of it could not be told.
+        """
+        return network.id not in self._in_trouble
+
+    def trouble(self) -> Trouble | None:
+        """Why some node cannot be relied on now; None where each of them can.
+
+        For one who comes every few seconds: asks a node that has been well at most every
+        `WELL_SECONDS`, unless somebody who needed one has met with trouble since. Never raises.
+        """
+        now = self._clock.monotonic()
+        is_slow = any(now - began > SLOW_SECONDS for began in tuple(self._looks.values()))
+        if self._well_until is not None and now < self._well_until and not is_slow:
+            return None
+        self._well_until, number = None, next(self._numbers)
+        with within(WATCH_SECONDS):
+            found = {name: self._trouble_of(name, node) for name, node in self._nodes.items()}
+        troubles = {name: trouble for name, trouble in found.items() if trouble is not None}
+        # What hung through an outage may come back after who was asked when it was over.
+        if number >= self._newest:
+            self._newest, self._in_trouble = number, frozenset(troubles)
+        if not troubles:
+            self._well_until = now + WELL_SECONDS
+        return next(iter(troubles.values()), None)
+
+    def _trouble_of(self, name: str, node: Node) -> Trouble | None:
+        """The name is CAIP-2's, which ends in the chain's id."""
+        chain_id = int(name.rpartition(":")[2])
+        try:
+            if not node.is_of(chain_id):
+                return Trouble("another_chain", f"The node for {name} is one of another chain.")
+            age = self._clock.now() - node.block("latest").time
+        except Malformed:
+            return Trouble("malformed", f"What answers for the node of {name} is no node.")
+        except Exception:
+            return Trouble("no_answer", f"The node for {name} gives no answer that can be used.")
+        if age > BEHIND_SECONDS:
+            return Trouble(
+                "behind", f"The newest block of the node for {name} is {age:.0f} seconds old."
+            )
+        if age < -AHEAD_SECONDS:
+            return Trouble(
+                "ahead", f"The newest block for {name} is from the future: is our clock right?"
+            )
+        return None
 
     def look(self, signed: Authorization, network: Network, since: float) -> Seen:
         reason: Doubt = "no_answer"
+        this = object()
+        self._looks[this] = self._clock.monotonic()
         try:
             with within(LOOK_SECONDS):
                 return self._look(signed, network, since)
         except _Doubtful as doubt:
+            if doubt.reason in UNRELIABLE:
+                self._well_until = None
             return Unseen(doubt.reason)
         except Malformed as error:
             kind, reason = type(error).__name__, "malformed"
         except Exception as error:
             kind = type(error).__name__
+        finally:
+            del self._looks[this]
+        self._well_until = None
         # Out here, where nothing hangs on the error: its text can quote the URL, and that a key.
         log.warning("chain_unanswered", reason=reason, exception_type=kind)
         return Unseen(reason)

@@ -35,6 +35,7 @@ from x402.schemas import (
 from x402.schemas import PaymentRequirements as AskedRequirements
 from x402.server import FacilitatorClientSync
 
+from x402jobs import metrics
 from x402jobs.adapters.bounded_http import within
 from x402jobs.adapters.clock import SystemClock
 from x402jobs.adapters.facilitator.availability import Availability
@@ -43,7 +44,7 @@ from x402jobs.adapters.facilitator.signer import recover
 from x402jobs.domain.errors import FacilitatorUnavailable
 from x402jobs.domain.networks import NETWORKS, Network
 from x402jobs.domain.payment import SCHEME, Payment, PaymentRequirements
-from x402jobs.ports import Clock, Refused, Settled, Unknown, Verified
+from x402jobs.ports import Clock, Refused, Settled, Trouble, Unknown, Verified
 
 __all__ = ["DEFINITE", "RemoteFacilitator", "X402Facilitator", "recover"]
 
@@ -86,6 +87,10 @@ closed looks like one that came too late; `failed_to_verify_signature` and
 `transaction_simulation_failed`, which may only mean that a node did not answer.
 """
 
+NO_ANSWER = Trouble(
+    "no_answer", "The facilitator does not say what it supports, or not in words that can be read."
+)
+
 _CODE = re.compile(r"[a-z0-9_]{1,80}")
 _TRANSACTION = re.compile(r"0x[0-9a-fA-F]{64}")
 
@@ -117,6 +122,22 @@ class X402Facilitator:
     def offers(self, network: Network) -> bool:
         return self._availability.covers(network.id)
 
+    def trouble(self, networks: Iterable[Network]) -> Trouble | None:
+        """Why payments on these networks cannot all be taken now; None where they can.
+
+        For who watches: waits some seconds at most, and never raises.
+        """
+        supported = self._availability.watch()
+        if supported is None:
+            return NO_ANSWER
+        missing = [network.id for network in networks if network.id not in supported]
+        if not missing:
+            return None
+        pairs = ", ".join(f"{SCHEME} on {name}" for name in missing)
+        return Trouble(
+            "not_supported", f"The facilitator does not support {pairs}, which X402_NETWORKS names."
+        )
+
     def signer(self, payment: Payment, network: Network) -> str | None:
         return recover(payment.authorization, payment.signature, network)
 
@@ -124,7 +145,7 @@ class X402Facilitator:
         if not self.offers(requirements.network):
             raise FacilitatorUnavailable()
         try:
-            with within(VERIFY_SECONDS):
+            with within(VERIFY_SECONDS), metrics.waiting("facilitator_verify"):
                 said = self._server.verify_payment(
                     _Presented.of(payment, requirements), _asked(requirements)
                 )
@@ -145,7 +166,8 @@ class X402Facilitator:
         """Asked even while the facilitator counts as down: it has verified this payment."""
         try:
             payload = _Presented.of(payment, requirements)
-            with within(self._settle_seconds):  # the SDK's second try included
+            # The SDK's second try included.
+            with within(self._settle_seconds), metrics.waiting("facilitator_settle"):
                 said = self._server.settle_payment(payload, _asked(requirements))
             outcome = _outcome(said, payload.broadcast, payment, requirements)
         except Exception as error:
@@ -160,7 +182,7 @@ class X402Facilitator:
 
     def _ask(self) -> Iterable[str]:
         """The networks on which the facilitator supports what we ask for."""
-        with within(SUPPORTED_SECONDS):
+        with within(SUPPORTED_SECONDS), metrics.waiting("facilitator_supported"):
             said = self._client.get_supported()
         return [
             kind.network

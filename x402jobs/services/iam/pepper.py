@@ -15,6 +15,12 @@ log = structlog.get_logger(__name__)
 NAME = "credentials"
 
 
+class OtherRing(StoreUnavailable):
+    """The key ring at hand is not the one that the store is sealed with."""
+
+    sentence = "Credentials cannot be checked right now."
+
+
 def pepper_place(name: str) -> Place:
     """Where a pepper rests."""
     return Place("x402_peppers", "sealed_pepper", name)
@@ -50,4 +56,4 @@ class Pepper:
             return self._box.open(self._identities.pepper(NAME, fresh), place)
         except Unreadable:
             log.error("pepper_not_read", reason="the key ring has no key that opens it")
-            raise StoreUnavailable("Credentials cannot be checked right now.") from None
+            raise OtherRing() from None
