@@ -195,6 +195,12 @@ class FakeLimits:
         self.hits.append((limit, key))
         return self.shut
 
+    def check(self) -> None:
+        """Counts always."""
+
+    def close(self) -> None:
+        """Holds nothing."""
+
 
 @dataclass
 class FakeTokens:

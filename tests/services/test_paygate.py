@@ -28,6 +28,7 @@ from x402jobs.domain.networks import DEVELOPMENT, NETWORKS, Networks
 from x402jobs.domain.payment import Authorization, Payment
 from x402jobs.domain.prompt_template import PromptTemplate
 from x402jobs.ports import Refused, Settled, Unknown
+from x402jobs.services.in_flight import InFlight
 from x402jobs.services.left_rows import LeftRows
 from x402jobs.services.paygate import FOR_EVER, Paygate
 from x402jobs.services.pricing import Pricing
@@ -75,6 +76,7 @@ class Gate:
             ledger=self.ledger,
             facilitator=self.facilitator,
             limits=self.limits,
+            in_flight=InFlight(payer_calls=4, settlements=64),
             clock=self.clock,
             worker="w1",
             pricing=self.pricing,

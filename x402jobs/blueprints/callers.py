@@ -1,7 +1,7 @@
 """A request's credentials become a Caller."""
 
 from collections.abc import Collection
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
 from flask import current_app, request
 
@@ -24,6 +24,10 @@ NAMES = {
     Method.EXTERNAL: "an API key",
 }
 SAFE = ("GET", "HEAD", "OPTIONS")
+UNKNOWN = "unknown"
+"""Where a request came from that came from no address: all of those together."""
+HOUSEHOLD_BITS = 64
+"""Of an IPv6 address: the rest of it is its household's to choose, anew for every request."""
 
 
 def recognise() -> Caller | None:
@@ -86,8 +90,30 @@ def address() -> str:
     """
     peer = request.remote_addr or ""
     if not peer or _is_trusted(peer):
-        return request.headers.get("X-Real-IP") or peer
-    return peer
+        peer = request.headers.get("X-Real-IP") or peer
+    return _counted(peer)
+
+
+def is_on_this_machine() -> bool:
+    """Whether the request came over loopback or the socket file, and not through a proxy there.
+
+    Every proxy says for whom it asks, in one way or another; ours in X-Real-IP.
+    """
+    if any(name in request.headers for name in ("X-Real-IP", "X-Forwarded-For", "Forwarded")):
+        return False
+    peer = request.remote_addr or ""
+    return not peer or _plain(peer).is_loopback
+
+
+def _counted(said: str) -> str:
+    """Whoever has this address, as one. What is none may not be a name of the caller's choice."""
+    try:
+        found = _plain(said)
+    except ValueError:
+        return UNKNOWN
+    if isinstance(found, IPv4Address):
+        return str(found)
+    return str(IPv6Network((int(found), HOUSEHOLD_BITS), strict=False))
 
 
 def _is_trusted(peer: str) -> bool:

@@ -6,7 +6,7 @@ from flask import Blueprint, Response, jsonify, request
 from marshmallow import Schema
 
 from x402jobs.blueprints import answers, reading, replies, services
-from x402jobs.blueprints.callers import PROGRAMS, recognise, signed_in
+from x402jobs.blueprints.callers import PROGRAMS, address, recognise, signed_in
 from x402jobs.blueprints.calls import LAST_EVENT_ID, RESUME_TOKEN
 from x402jobs.blueprints.line import SocketLine
 from x402jobs.blueprints.replies import iso, say_execution, say_page
@@ -37,7 +37,7 @@ def show_execution(execution_id: str) -> Response:
     """What became of an execution: for who asked for it, and for its template's creator."""
     caller, token = recognise(), request.headers.get(RESUME_TOKEN)
     load(Schema(), reading.query(request))
-    return jsonify(say_state(services.access.to_state(execution_id, token, caller)))
+    return jsonify(say_state(services.access.to_state(execution_id, token, caller, address())))
 
 
 @bp.get("/executions/<execution_id>/events")
@@ -50,12 +50,12 @@ def follow_execution(execution_id: str) -> Response:
     def find(mark: Mark) -> Execution:
         if mark.execution_id != execution_id:
             raise NotFound()
-        return services.access.to_answer(execution_id, token, caller)
+        return services.access.to_answer(execution_id, token, caller, address())
 
     # An EventSource that reconnects asks for the same address: its header is the younger word.
     if (last_event_id := request.headers.get(LAST_EVENT_ID)) is not None:
         return answers.resume(last_event_id, find, line)
-    execution = services.access.to_answer(execution_id, token, caller)
+    execution = services.access.to_answer(execution_id, token, caller, address())
     follower = services.runs.again(execution, asked["after"])
     return answers.stream(follower, line, ids=asked["sse"] is not None)
 

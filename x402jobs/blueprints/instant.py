@@ -3,7 +3,7 @@
 from flask import Blueprint, Response, request
 
 from x402jobs.blueprints import answers, json_reply, services, sse
-from x402jobs.blueprints.callers import recognise
+from x402jobs.blueprints.callers import address, recognise
 from x402jobs.blueprints.calls import read_call
 from x402jobs.blueprints.line import SocketLine
 from x402jobs.domain.call import Call, Mark
@@ -77,7 +77,7 @@ def bought(mark: Mark, listing: Listing, call: Call, caller: Caller | None) -> E
     paid = services.access.by_payment(listing, call)
     if paid is not None and paid.id == mark.execution_id:
         return paid
-    return services.access.to_answer(mark.execution_id, call.resume_token, caller)
+    return services.access.to_answer(mark.execution_id, call.resume_token, caller, address())
 
 
 def answer(follower: Follower, call: Call, line: SocketLine) -> Response:

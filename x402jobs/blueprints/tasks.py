@@ -7,7 +7,7 @@ from flask import Blueprint, Response, request
 from marshmallow import Schema, ValidationError
 
 from x402jobs.blueprints import answers, reading, services, sse
-from x402jobs.blueprints.callers import EVERYBODY, signed_in
+from x402jobs.blueprints.callers import EVERYBODY, address, signed_in
 from x402jobs.blueprints.calls import LAST_EVENT_ID, MAX_BODY_BYTES
 from x402jobs.blueprints.line import SocketLine
 from x402jobs.blueprints.schemas import TaskSchema, WishesSchema
@@ -38,7 +38,7 @@ def execute_task() -> Response:
     if task.last_event_id is not None:
 
         def find(mark: Mark) -> Execution:
-            return services.access.to_answer(mark.execution_id, None, who)
+            return services.access.to_answer(mark.execution_id, None, who, address())
 
         return answers.resume(task.last_event_id, find, line)
     services.runs.check_open()

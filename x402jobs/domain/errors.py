@@ -8,6 +8,7 @@ and whether trying again may help (`recoverable`); the codes are those of spec/w
     │ ├ AboveIsPrivate
     │ └ BelowIsPublic
     ├ InvalidPayment                  400 INVALID_PAYMENT
+    ├ BodyTooSlow                     408 REQUEST_TIMEOUT
     ├ PayloadTooLarge                 413 PAYLOAD_TOO_LARGE
     ├ Unauthenticated                 401 UNAUTHENTICATED
     ├ PaymentRequired                 402 PAYMENT_REQUIRED
@@ -27,6 +28,7 @@ and whether trying again may help (`recoverable`); the codes are those of spec/w
     ├ SettlementUnknown               503 SETTLEMENT_UNKNOWN
     ├ FacilitatorUnavailable          503 FACILITATOR_UNAVAILABLE
     ├ StoreUnavailable                503 STORE_UNAVAILABLE
+    ├ LimitsUnavailable               503 LIMITS_UNAVAILABLE
     ├ Unavailable                     503 UNAVAILABLE
     └ ModelError                      502 UPSTREAM_REJECTED any other refusal of Claude
       ├ RateLimited                   429 RATE_LIMIT
@@ -115,6 +117,13 @@ class InvalidPayment(X402JobsError):
 
     status, code = 400, "INVALID_PAYMENT"
     sentence = "The payment header is malformed."
+
+
+class BodyTooSlow(X402JobsError):
+    """The body was not there in time. Nothing of the request was looked at."""
+
+    status, code, recoverable = 408, "REQUEST_TIMEOUT", True
+    sentence = "The request's body did not arrive in time. Nothing was begun. Please try again."
 
 
 class PayloadTooLarge(X402JobsError):
@@ -266,6 +275,9 @@ class FacilitatorUnavailable(X402JobsError):
     status, code, recoverable = 503, "FACILITATOR_UNAVAILABLE", True
     sentence = "Payments cannot be verified right now. Nothing was charged. Please try again."
 
+    def __init__(self, message: str | None = None, *, retry_after: float = 5) -> None:
+        super().__init__(message, retry_after=retry_after)
+
 
 class StoreUnavailable(X402JobsError):
     """The database does not answer."""
@@ -277,8 +289,18 @@ class StoreUnavailable(X402JobsError):
         super().__init__(message, retry_after=retry_after)
 
 
+class LimitsUnavailable(X402JobsError):
+    """Limits cannot be counted, and what they guard is not done uncounted."""
+
+    status, code, recoverable = 503, "LIMITS_UNAVAILABLE", True
+    sentence = "The service cannot count this request right now. Please try again shortly."
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message, retry_after=2)
+
+
 class Unavailable(X402JobsError):
-    """This server takes nothing new: it is about to end."""
+    """This server takes nothing new: it is about to end, or full."""
 
     status, code, recoverable = 503, "UNAVAILABLE", True
     sentence = "The service is restarting. Nothing was charged. Please try again shortly."

@@ -6,11 +6,17 @@ from dataclasses import replace
 
 from x402jobs.domain.call import Call
 from x402jobs.domain.caller import Caller
-from x402jobs.domain.errors import InProgress, NotFound, Unauthenticated, X402JobsError
+from x402jobs.domain.errors import (
+    InProgress,
+    NotFound,
+    TooManyRequests,
+    Unauthenticated,
+    X402JobsError,
+)
 from x402jobs.domain.execution import Execution, State
 from x402jobs.domain.listing import Listing
 from x402jobs.domain.networks import Networks
-from x402jobs.ports import Facilitator, Ledger
+from x402jobs.ports import Facilitator, Ledger, Limits
 from x402jobs.services.runs import Runs
 
 
@@ -18,32 +24,43 @@ class Access:
     """Only lets in; what somebody then finds is for Runs and Paygate to say."""
 
     def __init__(
-        self, ledger: Ledger, runs: Runs, facilitator: Facilitator, networks: Networks
+        self,
+        ledger: Ledger,
+        runs: Runs,
+        facilitator: Facilitator,
+        networks: Networks,
+        limits: Limits,
     ) -> None:
         self._ledger = ledger
         self._runs = runs
         self._facilitator = facilitator
         self._networks = networks
+        self._limits = limits
 
-    def to_state(self, execution_id: str, token: str | None, caller: Caller | None) -> Execution:
+    def to_state(
+        self, execution_id: str, token: str | None, caller: Caller | None, address: str
+    ) -> Execution:
         """An execution, for whoever asked for it and for its template's creator.
 
-        Raises NotFound for everybody else, whether there is one or not, and Unauthenticated for
-        whoever shows nothing at all.
+        Raises NotFound for everybody else, whether there is one or not, Unauthenticated for
+        whoever shows nothing at all, and TooManyRequests for the address that sends too many bad
+        tokens.
         """
-        execution, owner_id, asked = self._look(execution_id, token, caller)
+        execution, owner_id, asked = self._look(execution_id, token, caller, address)
         if not asked and (caller is None or caller.user_id != owner_id):
-            raise _nothing()
+            raise self._nothing(token, address)
         return execution
 
-    def to_answer(self, execution_id: str, token: str | None, caller: Caller | None) -> Execution:
+    def to_answer(
+        self, execution_id: str, token: str | None, caller: Caller | None, address: str
+    ) -> Execution:
         """An execution whose answer may be read: by who asked for it, not by its creator.
 
         Raises what `to_state` raises.
         """
-        execution, _, asked = self._look(execution_id, token, caller)
+        execution, _, asked = self._look(execution_id, token, caller, address)
         if not asked:
-            raise _nothing()
+            raise self._nothing(token, address)
         return execution
 
     def by_payment(self, listing: Listing, call: Call) -> Execution | None:
@@ -80,7 +97,7 @@ class Access:
             raise
 
     def _look(
-        self, execution_id: str, token: str | None, caller: Caller | None
+        self, execution_id: str, token: str | None, caller: Caller | None, address: str
     ) -> tuple[Execution, str | None, bool]:
         """The execution, its template's creator, and whether this is who asked for it."""
         if token is None and caller is None:
@@ -90,15 +107,19 @@ class Access:
             )
         has_token = token is not None and self._runs.is_resume_token(token, execution_id)
         if not has_token and caller is None:
-            raise _nothing()
+            raise self._nothing(token, address)
         running = self._runs.running(execution_id)
         found = self._ledger.execution(execution_id) or (running and (running, None))
         if not found:
-            raise _nothing()
+            raise self._nothing(None if has_token else token, address)
         execution, owner_id = found
         is_own = caller is not None and execution.caller_id == caller.user_id
         return execution, owner_id, has_token or is_own
 
-
-def _nothing() -> NotFound:
-    return NotFound("There is no such execution.")
+    def _nothing(self, bad_token: str | None, address: str) -> NotFound | TooManyRequests:
+        """What is said to whom nothing is shown. A token that did not help has been a guess."""
+        if bad_token is not None:
+            wait = self._limits.hit("failed_credential", address)
+            if wait is not None:
+                return TooManyRequests(retry_after=wait)
+        return NotFound("There is no such execution.")

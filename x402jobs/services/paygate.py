@@ -2,11 +2,12 @@
 
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 import structlog
 
+from x402jobs import metrics
 from x402jobs.domain.call import Call
 from x402jobs.domain.caller import Caller
 from x402jobs.domain.errors import (
@@ -30,7 +31,9 @@ from x402jobs.domain.payment import (
 )
 from x402jobs.domain.prompt_template import PromptTemplate
 from x402jobs.domain.quote import Quote
+from x402jobs.logs import name_execution
 from x402jobs.ports import Clock, Facilitator, Ledger, Limits, Refused
+from x402jobs.services.in_flight import InFlight
 from x402jobs.services.left_rows import LeftRows
 from x402jobs.services.pricing import ASK, Pricing
 from x402jobs.services.settlement import Settlement
@@ -73,6 +76,7 @@ class Paygate:
         ledger: Ledger,
         facilitator: Facilitator,
         limits: Limits,
+        in_flight: InFlight,
         clock: Clock,
         worker: str,
         pricing: Pricing,
@@ -83,6 +87,7 @@ class Paygate:
         self._ledger = ledger
         self._facilitator = facilitator
         self._limits = limits
+        self._in_flight = in_flight
         self._clock = clock
         self._worker = worker
         self._pricing = pricing
@@ -131,23 +136,27 @@ class Paygate:
     ) -> Iterator[Admission]:
         """Let the caller in: the creator, a free call, a debt, or a claimed and verified payment.
 
-        Raises PaymentRequired with the quote for a payment that is missing or does not do, and
-        InvalidRequest for a wish to pay on a network we do not offer. Left by an exception, a row
-        whose money has not moved is released, and a re-run is owed again.
+        Raises PaymentRequired with the quote for a payment that is missing or does not do,
+        InvalidRequest for a wish to pay on a network we do not offer, and TooManyRequests, before
+        anything is claimed. Left by an exception, a row whose money has not moved is released, and
+        a re-run is owed again.
         """
-        admission = self._enter(template, listing, call, caller, owner_test)
-        try:
-            self._verify(admission)
-            yield admission
-        except BaseException as error:
-            self._let_go(admission, error)
-            raise
+        with ExitStack() as open_claims:
+            admission = self._enter(template, listing, call, caller, owner_test, open_claims)
+            name_execution(admission.execution.id)
+            try:
+                self._verify(admission)
+                yield admission
+            except BaseException as error:
+                self._let_go(admission, error)
+                raise
 
     def settle(self, admission: Admission) -> Execution:
         """Take the money. Nothing has been sent to the caller yet.
 
         Returns the execution that may run. Raises SettlementUnknown when the money may have moved
-        (the row stays `settling`), PaymentRequired when it definitely did not.
+        (the row stays `settling`), PaymentRequired when it definitely did not, and
+        FacilitatorUnavailable where too many are being settled.
         """
         opened = replace(admission.execution, opened_at=self._clock.now())
         sale = admission.sale
@@ -157,7 +166,8 @@ class Paygate:
         if self._clock.monotonic() >= admission.deadline:
             raise TimedOut()
         try:
-            row = self._settlement.settle(opened, sale.payment, sale.requirements)
+            with self._in_flight.settlement():
+                row = self._settlement.settle(opened, sale.payment, sale.requirements)
         except SettlementUnknown as unknown:
             admission.execution = unknown.execution or opened
             raise
@@ -166,6 +176,7 @@ class Paygate:
             raise
         admission.execution = row
         if row.state is State.RELEASED:
+            metrics.EXECUTIONS.labels(row.kind, row.state, PaymentRequired.code).inc()
             raise PaymentRequired(
                 f"The payment was not settled: {row.code}.", sale.quote, refused=row
             )
@@ -178,6 +189,7 @@ class Paygate:
         call: Call,
         caller: Caller | None,
         owner_test: bool,
+        open_claims: ExitStack,
     ) -> Admission:
         """The caller's row: taken up from a debt, unpaid and in memory only, or claimed."""
         if (debt := self._debt(listing, call)) is not None:
@@ -203,7 +215,7 @@ class Paygate:
         if fresh.kind is Kind.PAID:
             quote = self._pricing.quote(template, listing, networks)
             try:
-                return self._claim(fresh, quote, call.payment, listing.earlier)
+                return self._claim(fresh, quote, call.payment, listing.earlier, open_claims)
             except PaymentRequired:
                 self._look_again(listing, call)
                 raise
@@ -222,9 +234,14 @@ class Paygate:
         return debt if self._is_signed(payment) else None
 
     def _claim(
-        self, fresh: Execution, quote: Quote, payment: Payment | None, earlier: Execution | None
+        self,
+        fresh: Execution,
+        quote: Quote,
+        payment: Payment | None,
+        earlier: Execution | None,
+        open_claims: ExitStack,
     ) -> Admission:
-        """Match, recover the signer, claim: in this order, so that a forgery leaves no row."""
+        """Match, recover the signer, count, claim: a forgery leaves no row, and fills no place."""
         if payment is None:
             raise PaymentRequired(ASK, quote)
         asked = quote.asked_of(payment)
@@ -244,6 +261,7 @@ class Paygate:
             amount=asked.amount,
             valid_before=min(signed.valid_before, FOR_EVER),
         )
+        open_claims.enter_context(self._in_flight.claim(signed.payer, payment.claim_key))
         try:
             claimed = self._ledger.claim(claim)
         except StoreUnavailable:  # it may have been written all the same
@@ -311,6 +329,7 @@ class Paygate:
                 raise trouble from error
             return
         log.info("row_let_go", execution_id=after.id, state=after.state, code=code)
+        metrics.EXECUTIONS.labels(after.kind, after.state, code).inc()
         if isinstance(error, X402JobsError) and after.receipt is not None:
             error.execution = after
 
