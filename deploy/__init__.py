@@ -1,0 +1,1 @@
+"""What puts x402jobs on a machine of yours, and what can be known of it beforehand."""
