@@ -1,6 +1,7 @@
 """The shop as customers meet it: gunicorn in a process of its own, and real sockets."""
 
 import itertools
+import json
 import os
 import signal
 import socket
@@ -21,6 +22,7 @@ from tests.beneath import Beneath, beneath
 from tests.conftest import CREATOR_KEY, PAY_TO, PRICE, RAIN, SYSTEM_PROMPT, decoded
 from tests.supabase.postgres import Postgres
 from tests.waiting import eventually, free_port
+from tests.wire.leaks import LEAST_BYTES, leaked
 from x402jobs.adapters.clock import SystemClock
 from x402jobs.devkit.claude_server import Call, ClaudeServer
 from x402jobs.devkit.development_ledger import DevelopmentLedger, Transfer
@@ -37,6 +39,8 @@ from x402jobs.wiring import build_services, development_ledger
 
 ROOT = Path(__file__).resolve().parents[2]
 HEARTBEAT_SECONDS = 0.5
+PLANTED_FILE = "planted.json"
+"""Where a shop that has ended leaves what was planted in it, for tests/hostile/canaries.py."""
 START_SECONDS = 30
 
 
@@ -176,6 +180,8 @@ class Server:
     quotes: dict[str, dict[str, Any]] = field(default_factory=dict)
     known: frozenset[str] = frozenset()
     first_transfer: int = 0
+    planted: dict[str, str] = field(default_factory=dict)
+    """What its log must not have in it when it ends, by name."""
 
     path = "/@ada/haiku"
     free = "/@ada/gift"
@@ -210,13 +216,14 @@ class Server:
 
     def token(self, username: str = "ada") -> str:
         """A good bearer token; the user is made when missing."""
-        return self.beneath.token(self.store.catalogue.add_user(username))
+        token = self.beneath.token(self.store.catalogue.add_user(username))
+        return self._planted("token", token)
 
     def internal_key(self, user_id: str) -> str:
         """The key by which a trusted service speaks for this account."""
         identities, box = self.store.identities, secret_box(self.settings)
         keys = InternalKeys(identities, Pepper(identities, box), box, SystemClock())
-        return keys.get_or_create(user_id, "tools")[1].reveal()
+        return self._planted("internal key", keys.get_or_create(user_id, "tools")[1].reveal())
 
     def owner_test(self) -> dict[str, str]:
         return {"X-OWNER-TEST": "true", "Authorization": f"Bearer {self.token()}"}
@@ -227,7 +234,13 @@ class Server:
             reply = self.post({}, path=path)
             assert reply.status_code == 402, reply.text
             self.quotes[path] = decoded(reply.headers["PAYMENT-REQUIRED"])
-        return {"PAYMENT-SIGNATURE": sign(self.wallet, self.quotes[path])}
+        payment = sign(self.wallet, self.quotes[path])
+        self._planted("signature of a payment", decoded(payment)["payload"]["signature"])
+        return {"PAYMENT-SIGNATURE": payment}
+
+    def _planted(self, what: str, secret: str) -> str:
+        self.planted[f"{what} {len(self.planted)}"] = secret
+        return secret
 
     def post(
         self, values: Any = RAIN, headers: Mapping[str, str] = {}, path: str = path
@@ -285,6 +298,7 @@ def serving(
 ) -> Iterator[Server]:
     """Start a shop over a Claude of its own; end it, and every process of it, afterwards.
 
+    What it has written down at DEBUG until then has no secret in it.
     `url` is where its callers find it, when something stands in front of it; `app` what gunicorn
     imports; `postgres` where a Supabase project is made for it, which else has the embedded store.
     """
@@ -306,7 +320,8 @@ def serving(
         services.integrations.save_pay_to(ada, PAY_TO)
         ledger = development_ledger(settings.data)
         stack.callback(ledger.close)
-        log = directory / "server.log"
+        log, planted = directory / "server.log", _planted(under.environment | environment)
+        stack.callback(check_log, log, planted)
         pid = stack.enter_context(
             _process(
                 app,
@@ -317,6 +332,8 @@ def serving(
                     "PUBLIC_URL": url,
                     "CLAUDE_URL": claude.url,
                     "HEARTBEAT_SECONDS": str(HEARTBEAT_SECONDS),
+                    "PAYER_CALLS_AT_ONCE": "20",  # a test's one wallet may be a crowd's
+                    "LOG_LEVEL": "DEBUG",
                     **under.environment,
                     **environment,
                 },
@@ -334,6 +351,7 @@ def serving(
             claude=claude,
             ada=ada,
             wallet=Wallet.open(directory / "wallet.key"),
+            planted=planted,
         )
         server.publish("haiku", name="Haiku")
         server.publish("gift", name="Gift", price=0)
@@ -342,18 +360,41 @@ def serving(
         yield server
 
 
+def check_log(log: Path, planted: Mapping[str, str]) -> None:
+    """Nothing planted is in it, in whatever form. The report names the secret, and not its text."""
+    log.with_name(PLANTED_FILE).write_text(json.dumps(planted))
+    assert leaked(planted, log.read_bytes() if log.exists() else b"") == []
+
+
+def _planted(environment: Mapping[str, str]) -> dict[str, str]:
+    """What every shop has: its creator's key, her prompt, and the secrets among its settings."""
+    named = {
+        name: value
+        for name, value in environment.items()
+        if name.endswith(("_KEY", "_KEYS", "_TOKEN", "_SECRET")) and len(value) >= LEAST_BYTES
+    }
+    return {"creator's key": CREATOR_KEY, "prompt": SYSTEM_PROMPT.partition(" Topic")[0]} | named
+
+
 @contextmanager
 def _process(app: str, log: Path, environment: Mapping[str, str]) -> Iterator[int]:
     ours = (
         *("ANTHROPIC_", "X402JOBS_", "CLAUDE_", "GUNICORN_", "LOG_LEVEL", "ENV"),
         *("FRONTEND_", "SUPABASE_", "TASKS_", "TRUSTED_", "PUBLIC_URL"),
+        *("LIMIT_", "PAYER_", "REDIS_", "SETTLEMENTS_"),
     )
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", app],
             cwd=ROOT,
-            env={**inherited, "PYTHONPATH": str(ROOT), **environment},
+            # What a killed one leaves behind lies with the rest of its test.
+            env={
+                **inherited,
+                "PYTHONPATH": str(ROOT),
+                "TMPDIR": str(log.parent),
+                **environment,
+            },
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -2,12 +2,16 @@
 
 import base64
 import json
+import os
+import resource
 import secrets as chance
+import signal
 import socket
 import zlib
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -16,7 +20,7 @@ import pytest
 from tests.conftest import decoded, encoded, events, text_of
 from tests.supabase.postgres import Postgres
 from tests.waiting import eventually
-from tests.wire.conftest import Answer, Server, serving
+from tests.wire.conftest import ROOT, Answer, Server, serving
 from tests.wire.leaks import leaked
 from x402jobs.app import create_app
 from x402jobs.domain.secret import Secret
@@ -30,6 +34,7 @@ VALUE = f"caller's „value“ planted {TAG} & more"
 PLAIN = f"caller's plain value planted {TAG}"
 ODD = f"state-planted-{TAG}"
 ANSWER = f"answer’s planted {TAG} words"
+METRICS_TOKEN = f"metrics-planted-{TAG}-0123456789abcdef"
 
 THE_CREATORS_OWN = "shown to its creator: "
 """How the names of replies begin that a creator's own prompt may be in."""
@@ -85,16 +90,30 @@ class Visit:
         return {path.name: path.read_bytes() for path in files} | self.server.beneath.tables()
 
 
+@contextmanager
+def large_cores() -> Iterator[None]:
+    """What is started meanwhile may write core dumps as large as they come, unless it minds."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
+
+
 @pytest.fixture(scope="module")
 def visit(tmp_path_factory: pytest.TempPathFactory, postgres: Postgres | None) -> Iterator[Visit]:
     """Everything that can be made to go well or wrong, done once."""
-    with serving(
-        tmp_path_factory.mktemp("secrets"),
-        postgres=postgres,
-        LOG_LEVEL="DEBUG",
-        CLAUDE_FIRST_CONTENT_SECONDS="1.5",
-        CLAUDE_IDLE_SECONDS="1",
-    ) as server:
+    with (
+        large_cores(),
+        serving(
+            tmp_path_factory.mktemp("secrets"),
+            postgres=postgres,
+            METRICS_TOKEN=METRICS_TOKEN,
+            CLAUDE_FIRST_CONTENT_SECONDS="1.5",
+            CLAUDE_IDLE_SECONDS="1",
+        ) as server,
+    ):
         server.services.integrations.save_claude_config(server.ada, Secret(KEY))
         server.publish("haiku", system_prompt=f"{PROMPT} {{topic}}{{/topic}}")
         server.publish("gift", system_prompt=f"{PROMPT} {{topic}}{{/topic}}", price=0)
@@ -109,9 +128,11 @@ def visit(tmp_path_factory: pytest.TempPathFactory, postgres: Postgres | None) -
                 "caller's plain value": PLAIN,
                 "bearer token": token,
                 "signature of the token": token.rpartition(".")[2],
+                "token for metrics": METRICS_TOKEN,
             }
             | {name: value for name, value in server.beneath.environment.items() if "KEY" in name},
         )
+        server.planted.update({"her own key": KEY, "her own prompt": PROMPT, "answer": ANSWER})
         go_well(visit, owner)
         let_claude_fail(visit)
         be_refused(visit, owner)
@@ -121,6 +142,7 @@ def visit(tmp_path_factory: pytest.TempPathFactory, postgres: Postgres | None) -
         run_tasks(visit, {"Authorization": owner["Authorization"]})
         visit.plant_ciphertexts()
         break_the_store(visit)
+        be_the_operator(visit, {"Authorization": owner["Authorization"]})
         eventually(lambda: visit.log().count(b"run_ended") >= 4)
         yield visit
 
@@ -410,6 +432,21 @@ def be_misread(visit: Visit) -> None:
             connection.remains()
 
 
+def be_the_operator(visit: Visit, owner: dict[str, str]) -> None:
+    """What has been counted of all this, and what stands in the way of work."""
+    for name, headers in {
+        "the operator": {"Authorization": f"Bearer {METRICS_TOKEN}"},
+        "a torn token": {"Authorization": f"Bearer {METRICS_TOKEN[:-1]}"},
+        "a creator": owner,
+        "nobody": {},
+    }.items():
+        visit.ask(f"GET /metrics by {name}", headers, None, method="GET", path="/metrics")
+    visit.ask("GET /readyz", {}, None, method="GET", path="/readyz")
+    visit.ask("GET /healthz/stream", {}, None, method="GET", path="/healthz/stream")
+    counted = dict(visit.heard)["GET /metrics by the operator"]
+    assert counted.status == 200 and b"x402jobs_requests" in counted.body
+
+
 def break_the_store(visit: Visit) -> None:
     """Faults nobody foresaw, whose exceptions would quote what they tripped over."""
     server = visit.server
@@ -468,6 +505,15 @@ def test_every_door_was_visited(visit: Visit) -> None:
     assert unseen == {"/healthz"}
 
 
+def test_the_key_ring_is_in_no_response_and_no_log(visit: Visit) -> None:
+    ring = (visit.server.settings.data / "keys").read_text().split()
+    keys = {f"key {number}": line.rpartition(":")[2] for number, line in enumerate(ring)}
+    told = b"".join(f"{answer.headers}".encode() + answer.body for _, answer in visit.heard)
+
+    assert keys
+    assert leaked(keys, told + visit.log()) == []
+
+
 def test_an_answer_is_in_its_own_responses_alone(visit: Visit) -> None:
     found = [
         name
@@ -496,6 +542,25 @@ def test_nothing_that_rests_contains_a_secret_unsealed(visit: Visit) -> None:
         if (leaks := leaked(visit.secrets | {"answer": ANSWER}, content))
     }
     assert found == {}
+
+
+def test_a_worker_that_crashes_leaves_no_core_behind(visit: Visit) -> None:
+    """In its memory are keys, prompts and answers in the clear: it may go to no file."""
+    master = visit.server.pid
+    children = Path(f"/proc/{master}/task/{master}/children")
+    (worker, *_) = (int(pid) for pid in children.read_text().split())
+
+    limits = [Path(f"/proc/{pid}/limits").read_text() for pid in (master, worker)]
+    os.kill(worker, signal.SIGSEGV)
+    assert eventually(lambda: str(worker) not in children.read_text().split(), 20)
+
+    cores = [*ROOT.glob("core"), *ROOT.glob("core.[0-9]*")]
+    for core in cores:
+        core.unlink()
+    assert cores == []
+    for each in limits:
+        (line,) = (line for line in each.splitlines() if line.startswith("Max core file size"))
+        assert line.split()[4:6] == ["0", "0"]
 
 
 SECRET = 'planted „secret“ "words" & more'
