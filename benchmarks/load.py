@@ -138,7 +138,7 @@ def judge(recording: Recording, dialect: Dialect) -> Heard:
 def _events(recording: Recording) -> Iterator[tuple[int, Any]]:
     """Each event's data, and when the chunk it ended in was there."""
     rest = b""
-    for end, payload in _chunks(recording):
+    for end, payload in chunks(recording):
         *events, rest = (rest + payload).split(b"\n\n")
         arrived = recording.times[bisect_left(recording.sizes, end)]
         for event in events:
@@ -149,7 +149,7 @@ def _events(recording: Recording) -> Iterator[tuple[int, Any]]:
         raise WrongStream(f"{recording.order.name}: ends inside an event")
 
 
-def _chunks(recording: Recording) -> Iterator[tuple[int, bytes]]:
+def chunks(recording: Recording) -> Iterator[tuple[int, bytes]]:
     """Each chunk of the body, and where it ends in what was received."""
     name, received = recording.order.name, bytes(recording.received)
     head, _, _ = received.partition(b"\r\n\r\n")

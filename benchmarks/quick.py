@@ -279,7 +279,11 @@ def run(rounds: int, streams: int, deltas: int) -> bool:
             return False
 
         shop = Shop.open(directory)
-        claude = {"CLAUDE_URL": f"http://127.0.0.1:{port}", "X402JOBS_DATA": str(shop.data)}
+        claude = {
+            "CLAUDE_URL": f"http://127.0.0.1:{port}",
+            "X402JOBS_DATA": str(shop.data),
+            "PAYER_CALLS_AT_ONCE": "100000",  # one wallet is the whole crowd's
+        }
         ours = gunicorn(
             "product", ["-c", "gunicorn.conf.py", "wsgi:app"], server_cores, directory, claude
         )

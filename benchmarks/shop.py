@@ -53,7 +53,7 @@ class Shop:
 
     def requests(self, port: int, orders: Sequence[Order]) -> list[tuple[Order, bytes]]:
         """A paid request for each order. Sign shortly before use: a payment lives two minutes."""
-        quote = self._quote(port)
+        quote = self.quote(port)
         return [
             (order, post(PATH, order, f"PAYMENT-SIGNATURE: {sign(self.wallet, quote)}\r\n"))
             for order in orders
@@ -67,7 +67,8 @@ class Shop:
         finally:
             ledger.close()
 
-    def _quote(self, port: int) -> dict[str, object]:
+    def quote(self, port: int) -> dict[str, object]:
+        """What the shop asks for an answer."""
         connection = HTTPConnection("127.0.0.1", port, timeout=10)
         try:
             connection.request("POST", PATH)

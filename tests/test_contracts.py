@@ -29,7 +29,7 @@ BREAKS = [
     ("adapters", "adapters/claude/faults.py", "import x402jobs.wiring"),
     ("adapters", "adapters/sqlite/keys.py", "import x402jobs.blueprints.sse"),
     ("adapters", "adapters/tokens/local.py", "import x402jobs.devkit.wallet"),
-    ("adapters", "adapters/limits.py", "import x402jobs.app"),
+    ("adapters", "adapters/limits/memory.py", "import x402jobs.app"),
     ("wiring", "services/runs.py", "from x402jobs.adapters.clock import SystemClock"),
     ("wiring", "blueprints/sse.py", "import x402jobs.wiring"),
     ("wiring", "blueprints/instant.py", "import x402jobs.devkit.wallet"),

@@ -7,6 +7,9 @@ from typing import NoReturn
 
 import pytest
 
+WHOLE = os.environ.get("X402JOBS_TEST_WHOLE") == "1"
+"""Whether what goes over many like cases goes over all of them, as `make test-whole` does."""
+
 missing: dict[str, set[str]] = {}
 """Each tool that was looked for in vain, and the tests that did not run for it."""
 

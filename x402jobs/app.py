@@ -4,6 +4,7 @@ from flask import Flask
 from werkzeug.routing import BaseConverter
 
 from x402jobs.blueprints import (
+    admission,
     cors,
     errors,
     executions,
@@ -17,6 +18,7 @@ from x402jobs.blueprints import (
     tasks,
     tiles,
 )
+from x402jobs.domain.secret import Secret
 from x402jobs.logs import configure_logs
 from x402jobs.services import Services
 from x402jobs.settings import Settings
@@ -46,11 +48,14 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     app.config["JSON_SECONDS"] = json_reply.PATIENCE_SECONDS
     app.config["OUR_ORIGINS"] = (settings.public_origin, *settings.frontend_origins)
     app.config["FRONTEND_ORIGINS"] = settings.frontend_origins
+    app.config["METRICS_TOKEN"] = Secret(settings.metrics_token) if settings.metrics_token else None
+    app.config["MAX_OPEN_REQUESTS"] = settings.max_open_requests
     app.config["TRUSTED_PROXIES"] = settings.trusted_proxies
     app.config["SESSION_COOKIE_SECURE"] = not settings.is_plain_loopback
     app.extensions["x402jobs"] = services or build_services(settings)
     errors.install(app)
     cors.install(app)
+    admission.install(app)
     for door in (
         instant,
         resources,

@@ -101,7 +101,7 @@ class Host:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py"),
+                    *(sys.executable, "-m", "gunicorn", "-c", "python:tests.battery.warm"),
                     *(*self.options, "tests.battery.wsgi:app"),
                 ],
                 cwd=ROOT,
@@ -348,7 +348,7 @@ def house(
         inherited = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith((*theirs, "SUPABASE_"))
+            if not name.startswith((*theirs, "SUPABASE_", "LIMIT_", "REDIS_"))
         }
         opened = House(
             settings=settings,
@@ -373,6 +373,8 @@ def house(
                         "X402JOBS_BIND": f"127.0.0.1:{port}",
                         "PUBLIC_URL": settings.public_url,
                         "CLAUDE_URL": claude.url,
+                        "PAYER_CALLS_AT_ONCE": "1000",  # a few wallets are the whole crowd's
+                        "SETTLEMENTS_AT_ONCE": "1000",
                         "BATTERY_FACILITATOR": facilitator.url,
                         "BATTERY_DATA": str(data),
                         "BATTERY_HURRY": json.dumps(dict(hurry)),

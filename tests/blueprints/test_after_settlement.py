@@ -1,5 +1,6 @@
 """Once the money has moved there is one ending: the whole answer, or a debt that says so."""
 
+import random
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,6 +11,7 @@ from werkzeug.test import TestResponse
 
 from tests.blueprints.conftest import hurry
 from tests.conftest import PRICE, RAIN, Shop, decoded, events, text_of
+from tests.tools import WHOLE
 from x402jobs.devkit.claude_server import recorded_stream
 from x402jobs.devkit.wallet import sign
 from x402jobs.domain.networks import DEVELOPMENT
@@ -80,7 +82,21 @@ def recorded(shop: Shop, script: dict[str, Any]) -> bytes:
     return recorded_stream(script["text"], body, usage=script.get("usage"))
 
 
-@pytest.mark.untraced  # the same lines six thousand times
+def cuts(stream: bytes) -> list[int]:
+    """Where to cut it: about each line's end, and at every tenth byte between, each run at others.
+
+    Every byte with `make test-whole`. Over the adapter alone it is every byte in any case, in
+    tests/adapters/test_claude.py.
+    """
+    if WHOLE:
+        return list(range(len(stream)))
+    ends = {end + by for end, byte in enumerate(stream) if byte == 10 for by in (-1, 0, 1)}
+    first = random.randrange(10)
+    print(f"cut at every tenth byte from byte {first}")
+    return sorted(ends & set(range(len(stream))) | set(range(first, len(stream), 10)))
+
+
+@pytest.mark.untraced  # the same lines a thousand times
 @pytest.mark.parametrize("clean", [True, False], ids=["clean", "dirty"])
 @pytest.mark.parametrize("name", STREAMS)
 def test_a_cut_at_any_byte_is_a_debt_after_the_first_words_and_free_before(
@@ -94,7 +110,7 @@ def test_a_cut_at_any_byte_is_a_debt_after_the_first_words_and_free_before(
     first_words = stream.index(b"\n\n", delta) + 2
     transfers = 1
 
-    for cut in range(len(stream)):
+    for cut in cuts(stream):
         shop.claude.script(script | {"cutAtByte": cut, "clean": clean})
         headers = {"PAYMENT-SIGNATURE": sign(shop.wallet, quote)}
         reply = shop.client.post(shop.url, json=RAIN, headers=headers)

@@ -105,6 +105,12 @@ class Said:
     def gone(self) -> bool:
         return False
 
+    def begin(self) -> None:
+        """A delivery's: nobody counts here."""
+
+    def end(self, *_: object) -> None:
+        """The same."""
+
 
 def dialect(event: str | Ending) -> dict[str, Any]:
     return {"type": "text", "content": event}
@@ -113,7 +119,7 @@ def dialect(event: str | Ending) -> dict[str, Any]:
 def test_a_heartbeat_among_ids_has_no_blank_line_and_nobody_mentions_it() -> None:
     said = Said(None, "a", None, None, "b", after=7)
 
-    writes = list(sse.lines(said, dialect, said, 1.0, ids=True))  # type: ignore[arg-type]
+    writes = list(sse.lines(said, dialect, said, 1.0, said, ids=True))  # type: ignore[arg-type]
 
     ping = b": ping\n"
     assert [each == ping for each in writes] == [True, False, True, True, False]
@@ -129,7 +135,7 @@ def test_a_heartbeat_among_ids_has_no_blank_line_and_nobody_mentions_it() -> Non
 def test_no_event_with_an_id_is_longer_than_16_kib() -> None:
     said = Said("\U0001f327" * 4000, after=2**20 - 1)
 
-    writes = list(sse.lines(said, dialect, said, 1.0, ids=True))  # type: ignore[arg-type]
+    writes = list(sse.lines(said, dialect, said, 1.0, said, ids=True))  # type: ignore[arg-type]
 
     assert max(map(len, writes)) <= 16 * 1024
 

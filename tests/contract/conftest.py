@@ -1,7 +1,8 @@
 """One suite for every store: what ports.Ledger, Catalogue, Keys, Tiles and SealedValues promise."""
 
+import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +15,12 @@ import pytest
 from tests.supabase.rig import Rig
 from x402jobs.adapters.sqlite import embedded_store
 from x402jobs.adapters.supabase import supabase_store
+from x402jobs.adapters.tile_rows import to_row
 from x402jobs.domain.execution import Execution, Kind, State
 from x402jobs.domain.listing import StoredTemplate
 from x402jobs.domain.networks import DEVELOPMENT
 from x402jobs.domain.secret import Secret
+from x402jobs.domain.tile import Tile
 from x402jobs.ports import (
     Catalogue,
     Closable,
@@ -93,6 +96,10 @@ class Store(Worker, Protocol):
         """Let the worker's last beat be so long ago."""
         ...
 
+    def plant_tiles(self, tiles: Iterable[Tile]) -> None:
+        """Add them in this order, however many there are."""
+        ...
+
 
 class SqliteStore:
     """The embedded store of a data directory."""
@@ -115,6 +122,10 @@ class SqliteStore:
     def unseen(self, worker: str, seconds: float) -> None:
         sql = "INSERT OR REPLACE INTO x402_workers VALUES (?, ?)"
         self._ask(sql, worker, self.now() - seconds)
+
+    def plant_tiles(self, tiles: Iterable[Tile]) -> None:
+        for each in tiles:
+            self.tiles.add(each)
 
     def close(self) -> None:
         for worker in self._workers:
@@ -160,6 +171,15 @@ class SupabaseStore:
             worker,
             self.now() - seconds,
         )
+
+    def plant_tiles(self, tiles: Iterable[Tile]) -> None:
+        """By the function that adds one, past the door that takes ten milliseconds for each."""
+        added = self._rig.sql(
+            "select x402_add_tile(tile, false)::json ->> 'said' as said"
+            " from jsonb_array_elements_text(%s) with ordinality as each(tile, number)",
+            json.dumps([json.dumps(to_row(each)) for each in tiles]),
+        )
+        assert {each["said"] for each in added} == {"added"}
 
     def close(self) -> None:
         for worker in self._workers:

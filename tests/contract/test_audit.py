@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
@@ -39,6 +39,10 @@ STEPS = {
 WHOLE = {"model": "claude", "usage": {"output_tokens": 3}, "stop_reason": "end_turn"}
 
 
+Moved = tuple[str, str, str, int, str, float]
+"""A transfer, as the development ledger's table has it."""
+
+
 class Planting(Store, Protocol):
     """A store, and a hand that writes into it past all of its constraints."""
 
@@ -52,6 +56,14 @@ class Planting(Store, Protocol):
 
     def everything(self) -> object:
         """All that rests, to be compared."""
+        ...
+
+    def keep(self, transfers: list[Transfer]) -> None:
+        """Remember all that has been sold, and its money, for the tests that come after."""
+        ...
+
+    def sell_again(self) -> list[Moved]:
+        """What was kept is here again, as old as it was then. Its money; none if nothing was."""
         ...
 
 
@@ -77,14 +89,33 @@ class SqlitePlanting(SqliteStore):
     def everything(self) -> object:
         return (self.data / "x402jobs.sqlite3").read_bytes()
 
+    def keep(self, transfers: list[Transfer]) -> None:
+        """Selling it takes a few milliseconds here."""
+
+    def sell_again(self) -> list[Moved]:
+        return []
+
+
+@dataclass
+class Careless:
+    """A project of its own, whose tables have lost what they check, require and refer to.
+
+    `sold` are the transfers of what its first test has sold, which the others find in the database:
+    that is forty questions to its door.
+    """
+
+    rig: Rig
+    sold: list[Transfer] = field(default_factory=list)
+
 
 class SupabasePlanting(SupabaseStore):
-    """A project of its own, whose tables have lost what they check, require and refer to."""
+    """That project."""
 
-    def __init__(self, rig: Rig) -> None:
-        super().__init__(rig)
-        rig.sql(FAITHFUL)
-        rig.sql(CARELESS)
+    def __init__(self, careless: Careless) -> None:
+        super().__init__(careless.rig)
+        self._careless = careless
+        careless.rig.sql(FAITHFUL)
+        careless.rig.sql(CARELESS)
 
     def plant(self, script: str) -> None:
         self._rig.sql(script.replace("{now}", "x402_now()").replace("{no_price}", "'NaN'"))
@@ -96,6 +127,19 @@ class SupabasePlanting(SupabaseStore):
         tables = ("x402_executions", "x402_answers", "x402_workers", "x402_resources", "profiles")
         return [self._rig.sql(f"select t::text, xmin::text from {name} t") for name in tables]
 
+    def keep(self, transfers: list[Transfer]) -> None:
+        self._rig.sql(KEEP)
+        self._careless.sold = transfers
+
+    def sell_again(self) -> list[Moved]:
+        if not self._careless.sold:
+            return []
+        later = self._rig.sql(SELL_AGAIN)[0]["later"]
+        return [
+            (each.transaction, each.payer, each.payee, each.value, each.nonce, each.at + later)
+            for each in self._careless.sold
+        ]
+
 
 FAITHFUL = """
     alter table x402_executions alter amount type bigint;
@@ -104,6 +148,24 @@ FAITHFUL = """
     create unique index if not exists x402_executions_transfer
         on x402_executions (network, transaction, log_index) where log_index is not null"""
 """What a test may have dropped comes back."""
+KEEP = """
+    create schema kept;
+    create table kept.executions as select * from x402_executions;
+    create table kept.answers as select * from x402_answers;
+    create table kept.moment as select x402_now() as kept_at"""
+SELL_AGAIN = """
+    with moment as (select x402_now() - kept_at as later from kept.moment),
+        answers as (insert into x402_answers select * from kept.answers),
+        executions as (
+            insert into x402_executions
+            select (jsonb_populate_record(sold, jsonb_build_object(
+                'valid_before', valid_before + round(later),
+                'created_at', created_at + later,
+                'settled_at', settled_at + later,
+                'ended_at', ended_at + later
+            ))).* from kept.executions sold, moment
+        )
+    select later from moment"""
 CARELESS = """
     do $$
     declare
@@ -126,10 +188,10 @@ CARELESS = """
 
 
 @pytest.fixture(scope="module")
-def careless(rig: Rig) -> Iterator[Rig]:
+def careless(rig: Rig) -> Iterator[Careless]:
     """Every other test goes on with its constraints."""
     with project(rig.postgres, "careless") as running:
-        yield running
+        yield Careless(running)
 
 
 @pytest.fixture(params=STORES)
@@ -186,8 +248,13 @@ def sold(store: Store, play_money: DevelopmentLedger, state: State, **changes: A
 
 
 @pytest.fixture
-def shop(store: Planting, play_money: DevelopmentLedger) -> Planting:
+def shop(store: Planting, play_money: DevelopmentLedger, tmp_path: Path) -> Planting:
     """One row in each state, a free one, a test of the owner's, tasks, a claim taken up again."""
+    if moved := store.sell_again():
+        assert play_money.transfers() == []  # which has made the table
+        with closing(sqlite3.connect(tmp_path / "play.sqlite3")) as connection, connection:
+            connection.executemany("INSERT INTO transfers VALUES (?, ?, ?, ?, ?, ?)", moved)
+        return store
     for state in State:
         sold(store, play_money, state)
     store.ledger.take_over("w1", {"the claimed one": 1}, 1, **PATIENT)
@@ -203,6 +270,7 @@ def shop(store: Planting, play_money: DevelopmentLedger) -> Planting:
             sealed = "sealed" if state is State.COMPLETED else None
             ended = row.become(state, ended_at=store.now(), **facts)
             store.ledger.swap(row, ended, sealed_answer=sealed)
+    store.keep(play_money.transfers())
     return store
 
 

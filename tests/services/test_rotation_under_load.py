@@ -1,4 +1,7 @@
-"""Everything is sealed anew while others read and write, however often the rotation is killed."""
+"""Everything is sealed anew while others read and write, however often the rotation is killed.
+
+With `make test-whole` ten thousand rows, and ten kills.
+"""
 
 import os
 import time
@@ -6,10 +9,11 @@ import time
 import pytest
 
 from tests.rotation_drill import House, Outcome, drill
+from tests.tools import WHOLE
 from x402jobs.adapters.key_ring import SETTLING_SECONDS, KeyRingFile
 from x402jobs.ports import Form
 
-ROWS, KILLS = 10_000, 10
+ROWS, KILLS = (10_000, 10) if WHOLE else (3_000, 3)
 
 
 @pytest.fixture(scope="module")

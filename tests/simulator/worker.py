@@ -33,6 +33,7 @@ from x402jobs.services import agentic, paygate, recovery, runs, settlement
 from x402jobs.services.access import Access
 from x402jobs.services.agentic import Agentic
 from x402jobs.services.iam import Iam
+from x402jobs.services.in_flight import InFlight
 from x402jobs.services.integrations import Integrations
 from x402jobs.services.left_rows import LeftRows
 from x402jobs.services.paygate import Paygate
@@ -236,6 +237,7 @@ class Worker:
             ledger=ledger,
             facilitator=facilitator,
             limits=None,  # type: ignore[arg-type]
+            in_flight=InFlight(payer_calls=10**6, settlements=10**6),
             clock=clock,
             worker=name,
             pricing=pricing,
@@ -263,7 +265,7 @@ class Worker:
             paygate=gate,
             agentic=Agentic(claude, Models({}, {}), clock),
             runs=self.runs,
-            access=Access(ledger, self.runs, facilitator, NETWORKS),
+            access=Access(ledger, self.runs, facilitator, NETWORKS, None),
         )
         self.door = FunctionType(instant.run_template.__code__, DOOR | {"services": services})
         history.ledger.beat(name)

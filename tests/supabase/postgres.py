@@ -55,6 +55,7 @@ class Postgres:
         self._directory = directory
         self._programs = programs
         self.port = 0
+        self._sessions: dict[str, psycopg.Connection] = {}
         self._user: str | None = None
         if os.geteuid() == 0:  # PostgreSQL refuses to be root
             self._user = "nobody"
@@ -81,17 +82,46 @@ class Postgres:
 
     def stop(self, how: str = "immediate") -> None:
         """`immediate` is as bad as a power cut; `fast` ends every session in good order."""
+        for database in list(self._sessions):
+            self._sessions.pop(database).close()
         with suppress(subprocess.CalledProcessError):
             self._run("pg_ctl", "-D", self._data, "-w", "-m", how, "stop")
 
     def sql(self, database: str, text: str, *values: object) -> list[dict[str, Any]]:
         """Ask, or change, a database behind the product's back."""
-        with psycopg.connect(self.url(database), autocommit=True) as connection:
-            cursor = connection.execute(text, values or None)  # type: ignore[arg-type]
+        with self._session(database) as session:
+            cursor = session.execute(text, values or None)  # type: ignore[arg-type]
             if cursor.description is None:
                 return []
             names = [column.name for column in cursor.description]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    def drop(self, database: str) -> None:
+        """As nobody can who still has a session there."""
+        if session := self._sessions.pop(database, None):
+            session.close()
+        self.sql("postgres", f"drop database {database}")
+
+    @contextmanager
+    def _session(self, database: str) -> Iterator[psycopg.Connection]:
+        """One that was used before, when nobody else has it: PostgreSQL begins a process for each.
+
+        Nothing of it is left: no setting, no temporary table, no plan of a table that has changed.
+        """
+        session = self._sessions.pop(database, None)
+        if session is not None and not _lives(session):
+            session.close()
+            session = None
+        if session is None:
+            session = psycopg.connect(self.url(database), autocommit=True, prepare_threshold=None)
+        try:
+            yield session
+            session.execute("discard all")
+        except BaseException:
+            session.close()
+            raise
+        if self._sessions.setdefault(database, session) is not session:
+            session.close()
 
     def _run(self, program: str, *arguments: str) -> None:
         subprocess.run(
@@ -104,6 +134,15 @@ class Postgres:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+
+
+def _lives(session: psycopg.Connection) -> bool:
+    """Whether the server has not been away meanwhile."""
+    try:
+        session.execute("select")
+    except psycopg.OperationalError:
+        return False
+    return True
 
 
 def _within_reach(programs: Path, directory: Path) -> Path:

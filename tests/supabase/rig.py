@@ -28,7 +28,8 @@ from tests.waiting import eventually, free_port
 from x402jobs.adapters.migrations import migrate
 
 HERE = Path(__file__).parent
-START_SECONDS = 30
+START_SECONDS = 90
+"""Where a machine is busy; where it is not, lite stands after two."""
 
 AS_SUPABASE = """
     do $$

@@ -101,7 +101,7 @@ def moving(rig: Rig) -> Iterator[Moving]:
     server.sql("moving", AS_SUPABASE + BEFORE)
     with closing(Moving(server.url("moving"))) as moving:
         yield moving
-    server.sql("postgres", "drop database moving")
+    server.drop("moving")
 
 
 def test_nothing_of_the_origins_is_lost(moving: Moving) -> None:

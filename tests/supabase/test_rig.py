@@ -53,7 +53,7 @@ def by_hand(*arguments: str, **options) -> "Iterator[subprocess.Popen[str]]":
     ) as process:
         try:
             yield process
-            process.wait(60)
+            process.wait(120)
         except BaseException:
             process.kill()
             raise
@@ -74,7 +74,7 @@ def test_by_hand_it_says_what_to_export_and_all_of_it_ends_when_told(how, for_al
         database = lines[3].rpartition(" ")[2]
         stood = [listens(each) for each in (told["SUPABASE_URL"], database)]
         process.send_signal(how)
-        process.wait(30)
+        process.wait(90)
 
     assert set(told) == {"SUPABASE_URL", "SUPABASE_SECRET_KEY"}
     assert stood == [True, True]

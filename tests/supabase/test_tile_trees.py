@@ -110,7 +110,7 @@ def test_the_order_of_a_tree_is_its_own_whatever_order_the_databases_text_has(ri
             assert told(Coords("u", 0, (-1,))) == ["-1,1", "-1,-1", "-1,-1,-1", "-1,-2"]
             assert tiles.delete(Coords("u", 0, (-1,))) == 5
     finally:
-        rig.postgres.sql("postgres", "drop database danish")
+        rig.postgres.drop("danish")
 
 
 def at_once(rig: Rig, first, second):

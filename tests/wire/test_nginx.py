@@ -6,11 +6,16 @@ import pwd
 import re
 import signal
 import socket
+import stat
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import threading
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -23,6 +28,7 @@ from tests.tools import need
 from tests.waiting import eventually, free_port
 from tests.wire.conftest import ROOT, Answer, Connection, Server, serving
 from x402jobs.blueprints import calls, replies
+from x402jobs.blueprints.cors import EXPOSED
 from x402jobs.blueprints.line import WRITE_SECONDS
 from x402jobs.devkit.wallet import Wallet
 from x402jobs.settings import Settings
@@ -32,15 +38,24 @@ pytestmark = pytest.mark.wire
 SHIPPED = ROOT / "deploy" / "nginx.conf"
 BODY = b'{"topic":"rain"}'
 SILENT_AFTER_THREE = {"text": "one two three four", "afterDeltas": 3, "stallSeconds": 60}
+FRONTEND = "https://app.example"
 JSON_SECONDS = 120
 """The limit on a reply that is not a stream (spec/instant.md)."""
 TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
 
-def adapted(directory: Path, port: int) -> str:
+def adapted(
+    directory: Path,
+    port: int,
+    *,
+    groups: Sequence[str] = ("x402jobs.sock",),
+    an_address: int = 500,
+    front: str = "",
+) -> str:
     """The shipped file with each place, name and user that is marked as the operator's replaced.
 
-    Any other line is the one that runs in production.
+    Any other line is the one that runs in production, but for what `front` adds to the server.
+    Groups of workers are named by their socket files; `an_address` is how much one may hold open.
     """
     me = pwd.getpwuid(os.getuid()).pw_name
     ours = {
@@ -51,14 +66,16 @@ def adapted(directory: Path, port: int) -> str:
             f"access_log {directory}/access.log x402jobs;"
         ),
         "listen 443 ssl http2;": f"listen 127.0.0.1:{port} ssl http2;",
-        "server_name shop.example;": "server_name 127.0.0.1;",
+        "server_name shop.example;": f"server_name 127.0.0.1; {front}",
         "ssl_certificate /etc/x402jobs/certificate.pem;": f"ssl_certificate {directory}/c.pem;",
         "ssl_certificate_key /etc/x402jobs/certificate-key.pem;": (
             f"ssl_certificate_key {directory}/c.pem;"
         ),
-        "proxy_pass http://unix:/run/x402jobs/x402jobs.sock;": (
-            f"proxy_pass http://unix:{directory}/x402jobs.sock;"
+        "server unix:/run/x402jobs/x402jobs.sock max_fails=1 fail_timeout=1s;": "\n".join(
+            f"server unix:{directory}/{group} max_fails=1 fail_timeout=1s;" for group in groups
         ),
+        "limit_conn addresses 500;": f"limit_conn addresses {an_address};",
+        '"https://app.example" $http_origin;': f'"{FRONTEND}" $http_origin;',
     }
     lines = []
     for line in SHIPPED.read_text().splitlines():
@@ -89,11 +106,11 @@ def certificate() -> bytes:
 
 
 @contextmanager
-def nginx(directory: Path, port: int) -> Iterator[None]:
+def nginx(directory: Path, port: int, **how: Any) -> Iterator[None]:
     """The real nginx with the shipped configuration, as a process of ours."""
     program = need("nginx")
     (directory / "c.pem").write_bytes(certificate())
-    (directory / "nginx.conf").write_text(adapted(directory, port))
+    (directory / "nginx.conf").write_text(adapted(directory, port, **how))
     command = [program, "-p", str(directory), "-c", str(directory / "nginx.conf")]
     tried = subprocess.run([*command, "-t"], capture_output=True, text=True)
     assert tried.returncode == 0, tried.stderr
@@ -123,6 +140,7 @@ def fronted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             directory,
             f"https://127.0.0.1:{port}",
             X402JOBS_BIND=f"unix:{directory}/x402jobs.sock",
+            METRICS_TOKEN="a-token-without-which-it-would-be-401",
         ) as server,
     ):
         yield server
@@ -205,6 +223,25 @@ def test_a_heartbeat_arrives_in_the_middle_of_a_silence(server: Server) -> None:
         while connection.chunk() != b": ping\n\n":
             call = server.call()
             assert call["finishedAt"] is None and not call["hungUp"]
+
+
+def test_compression_switched_on_for_all_of_nginx_holds_nothing_back(
+    server: Server, fronted: Server, tmp_path: Path
+) -> None:
+    server.claude.script(SILENT_AFTER_THREE)
+    port, inflate, heard = free_port(), zlib.decompressobj(31), b""
+    shop = os.path.relpath(fronted.settings.data.parent / "x402jobs.sock", tmp_path)
+    with nginx(tmp_path, port, groups=[shop], front="gzip on; gzip_types *; gzip_min_length 0;"):
+        assert eventually(lambda: _listens(port))
+        with Connection(port, tls=True) as connection:
+            connection.send("POST", server.free, {"Accept-Encoding": "gzip"}, BODY)
+            _, said = connection.head()
+            while b"three" not in heard:
+                heard += inflate.decompress(connection.chunk())
+            call = server.call()
+
+    assert said["content-encoding"] == "gzip"
+    assert call["finishedAt"] is None and not call["hungUp"]
 
 
 def test_http_2_holds_nothing_back_either(server: Server) -> None:
@@ -363,7 +400,7 @@ def test_a_body_over_the_paid_doors_limit_is_the_services_own_413(server: Server
 
         assert refused(answer) == (413, "PAYLOAD_TOO_LARGE")
         assert str(calls.MAX_BODY_BYTES) in answer.json()["error"]
-        assert answer.headers["x-request-id"].startswith("req_")
+        assert answer.headers["access-control-expose-headers"] == EXPOSED, "the service's own"
     assert server.rows() == []
 
 
@@ -402,8 +439,7 @@ def test_a_creators_largest_body_is_judged_by_the_service(
     for _ in range(10):
         answer = server.ask(creator, b" " * size, path=path)
 
-        assert refused(answer)[0] == told
-        assert answer.headers["x-request-id"].startswith("req_"), "it is nginx that spoke"
+        assert refused(answer)[0] == told, "503 is nginx, whose writing broke"
 
 
 def test_the_paid_doors_other_verbs_come_through(server: Server) -> None:
@@ -454,6 +490,197 @@ def test_plain_http_is_refused_in_json(server: Server) -> None:
         connection.send("GET", "/healthz")
 
         assert refused(connection.answer()) == (400, "INVALID_REQUEST")
+
+
+@pytest.mark.parametrize("name", ["Cookie", "X-API-Key", "User-Agent"])
+def test_a_header_that_is_long_once_unpacked_is_refused_in_json(server: Server, name: str) -> None:
+    """gunicorn would refuse it in HTML."""
+    header = f"{name}: {'a' * 8_191}"
+
+    status, body = over_http_2(server, "--header", header)
+
+    assert (status, json.loads(body)["code"]) == (431, "INVALID_REQUEST")
+
+
+def test_headers_that_are_long_only_together_pass(server: Server) -> None:
+    long = {"Cookie": "a=" + "a" * 6_000, "User-Agent": "a" * 6_000}
+
+    assert refused(server.ask(long)) == (402, "PAYMENT_REQUIRED")
+
+
+# For the operator alone
+
+
+@pytest.mark.parametrize("name", ["readyz", "metrics"])
+@pytest.mark.parametrize(
+    "spelling", ["/{}", "//{}", "/./{}", "/x/../{}", "/{}?x", "/%{:02x}{}", "/{}/", "/{};x"]
+)
+def test_what_is_for_the_operator_is_nothing_from_outside(
+    server: Server, name: str, spelling: str
+) -> None:
+    path = spelling.format(ord(name[0]), name[1:]) if "02x" in spelling else spelling.format(name)
+
+    assert refused(server.ask({}, None, method="GET", path=path)) == (404, "NOT_FOUND")
+
+
+def test_the_socket_file_is_for_the_service_and_its_group(fronted: Server) -> None:
+    """Whoever can open it may say that they call from any address."""
+    socket_file = fronted.settings.data.parent / "x402jobs.sock"
+
+    assert stat.S_IMODE(socket_file.stat().st_mode) == 0o770
+
+
+# One id for one request
+
+
+@pytest.mark.parametrize("path", ["/@ada/haiku", "/readyz"], ids=["the service", "nginx"])
+@pytest.mark.parametrize(
+    ("theirs", "is_good"),
+    [
+        ("order-0815", True),
+        ("a" * 64, True),
+        ("short", False),
+        ("a" * 65, False),
+        ('quoted"and\\more', False),
+    ],
+)
+def test_one_id_is_in_the_answer_and_in_the_log(
+    server: Server, fronted: Server, theirs: str, is_good: bool, path: str
+) -> None:
+    answer = server.ask({"X-Request-Id": theirs}, None, method="GET", path=path)
+
+    said = answer.headers["x-request-id"]
+    assert refused(answer)[0] in (400, 402, 404)
+    assert (said == theirs) is is_good
+    assert eventually(lambda: _line(fronted.settings.data.parent / "access.log", said))
+
+
+# Pages of others
+
+
+@pytest.mark.parametrize(
+    ("path", "origin", "admitted"),
+    [
+        ("/@ada/haiku", "https://anybody.example", ("*", None)),
+        ("/integrations/claude/config", FRONTEND, (FRONTEND, "true")),
+        ("/integrations/claude/config", "https://anybody.example", (None, None)),
+        ("/integrations/claude/config", "", (None, None)),
+    ],
+)
+def test_a_page_can_read_why_nginx_refused(
+    server: Server, path: str, origin: str, admitted: tuple[str | None, str | None]
+) -> None:
+    headers = {"Origin": origin, "Authorization": "a" * 8_001}
+
+    answer = server.ask(headers, None, method="GET", path=path)
+
+    said = [
+        answer.headers.get(f"access-control-allow-{name}") for name in ("origin", "credentials")
+    ]
+    assert refused(answer)[0] == 431
+    assert tuple(said) == admitted
+    assert answer.headers["vary"] == "Origin"
+
+
+# Several groups of workers
+
+
+@dataclass
+class Group:
+    """Workers that remember what they were sent, and answer it, or hang up instead."""
+
+    answers: bool
+    received: list[bytes] = field(default_factory=list)
+
+    def serve(self, listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                with connection:
+                    self.received.append(connection.recv(65536))
+                    if self.answers:
+                        body = b"Content-Length: 2\r\nConnection: close\r\n\r\nok"
+                        connection.sendall(b"HTTP/1.1 200 OK\r\n" + body)
+
+
+@contextmanager
+def listening(path: Path, group: Group) -> Iterator[None]:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen(64)
+        thread = threading.Thread(target=group.serve, args=[listener], daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join(10)
+
+
+@pytest.fixture
+def behind_two(tmp_path: Path) -> Iterator[int]:
+    """nginx before the groups `one` and `two`, of which none is there yet; its port."""
+    port = free_port()
+    with nginx(tmp_path, port, groups=("one", "two"), an_address=10):
+        assert eventually(lambda: _listens(port))
+        yield port
+
+
+def ask(port: int, method: str, body: bytes | None = None) -> int:
+    with Connection(port, tls=True) as connection:
+        return connection.send(method, "/@ada/haiku", {}, body).answer(method).status
+
+
+@pytest.mark.parametrize("is_left_behind", [True, False], ids=["killed", "ended"])
+def test_while_one_group_is_away_the_other_one_is_asked(
+    behind_two: int, tmp_path: Path, is_left_behind: bool
+) -> None:
+    """With a socket file where nobody listens, and without one. No request is lost or doubled."""
+    one, two = Group(answers=True), Group(answers=True)
+    with listening(tmp_path / "two", two):
+        with listening(tmp_path / "one", one):
+            both = [ask(behind_two, "POST", BODY) for _ in range(6)]
+        if not is_left_behind:
+            (tmp_path / "one").unlink()
+        alone = [ask(behind_two, *call) for call in [("POST", BODY), ("GET",), ("DELETE",)] * 4]
+
+    assert both + alone == [200] * 18
+    assert len(one.received) == 3
+    assert len(two.received) == 15
+    assert all(each.endswith(BODY) for each in two.received if each.startswith(b"POST"))
+
+
+@pytest.mark.parametrize("call", [("GET",), ("POST", BODY), ("DELETE",), ("HEAD",)])
+def test_what_has_been_sent_to_one_group_is_never_sent_to_another(
+    behind_two: int, tmp_path: Path, call: tuple[str, bytes]
+) -> None:
+    """Whoever was sent it may have run it, and taken money: a GET runs templates and tasks too."""
+    one, two = Group(answers=False), Group(answers=False)
+    with listening(tmp_path / "one", one), listening(tmp_path / "two", two):
+        status = ask(behind_two, *call)
+
+    assert status == 503
+    assert len(one.received + two.received) == 1
+
+
+def test_where_no_group_is_there_each_call_is_told_so(behind_two: int) -> None:
+    assert [ask(behind_two, "POST", BODY) for _ in range(4)] == [503] * 4
+
+
+def test_one_address_holds_so_much_open_and_no_more(behind_two: int, tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        for _ in range(10):
+            dripping = stack.enter_context(Connection(behind_two, tls=True))
+            dripping.send("POST", "/@ada/haiku", {"Content-Length": "16"})
+        more = stack.enter_context(Connection(behind_two, tls=True))
+
+        def is_refused() -> bool:
+            answer = more.send("GET", "/readyz").answer()
+            more.send("POST", "/@ada/haiku", {}, BODY)
+            said = more.answer()
+            return answer.status == 404 and refused(said) == (429, "RATE_LIMIT")
+
+        assert eventually(is_refused)
 
 
 # When the service is away

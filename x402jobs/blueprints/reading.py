@@ -6,15 +6,20 @@ from urllib.parse import parse_qsl
 from flask import Request
 
 from x402jobs.domain import strict_json
-from x402jobs.domain.errors import InvalidRequest, PayloadTooLarge
+from x402jobs.domain.errors import BodyTooSlow, InvalidRequest, PayloadTooLarge
 
 
 def read_body(request: Request, limit: int) -> bytes:
-    """The whole body, or PayloadTooLarge: one cut at the limit is not what was sent."""
+    """The whole body, or PayloadTooLarge: one cut at the limit is not what was sent.
+
+    Raises BodyTooSlow when the server has waited for it long enough (x402jobs/worker.py).
+    """
     if (request.content_length or 0) > limit:
         raise PayloadTooLarge(f"The request body is limited to {limit} bytes.")
     try:
         body = request.stream.read(limit + 1)
+    except TimeoutError:
+        raise BodyTooSlow() from None
     except Exception:
         # The server's parser raises its own exceptions here for malformed chunks.
         raise InvalidRequest("The request body could not be read.") from None

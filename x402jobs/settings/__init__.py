@@ -176,7 +176,7 @@ class Settings:
     payer_calls: int = _setting(
         "PAYER_CALLS_AT_ONCE",
         readers.count,
-        "4",
+        "16",
         "calls of one payer that are open in one worker and not paid yet, at least 1",
         group="limits",
     )
