@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,8 @@ from structlog.testing import capture_logs
 from tests.contract.conftest import HAIKU
 from tests.supabase import front
 from tests.supabase.front import Fault, answer, page, refusal
+from tests.supabase.rig import Rig
+from tests.supabase.rig import rig as project
 from tests.waiting import eventually
 from x402jobs.adapters.supabase import database as module
 from x402jobs.adapters.supabase import supabase_store
@@ -27,6 +30,13 @@ ROOT = Path(__file__).resolve().parents[2]
 ADA = "00000000-0000-4000-8000-00000000ada0"
 CANARY = "sb_secret_planted_vendor_words"
 """In what the vendor says: it must come out nowhere."""
+
+
+@pytest.fixture(scope="module")
+def rig() -> Iterator[Rig]:
+    """A project of its own: where others have asked before, a new `function` is not seen."""
+    with project() as running:
+        yield running
 
 
 @pytest.fixture

@@ -98,7 +98,7 @@ def test_its_preflight_is_answered_for_every_verb_and_header(
             "Access-Control-Allow-Origin": FRONT,
             "Access-Control-Allow-Credentials": "true",
             "Access-Control-Allow-Headers": "Content-Type, Authorization, X-API-Key, X-User-Id, "
-            "X-Resume-Token, Last-Event-ID",
+            "X-Resume-Token, X-Request-Id, Last-Event-ID",
             "Access-Control-Max-Age": "86400",
         }
 

@@ -27,6 +27,11 @@ METHODS = (CHAIN, BLOCK, CALL, LOGS, RECEIPT)
 WORD = "0x" + "ab" * 32
 
 
+def standing(now):
+    """A clock that tells this time, and whose stop-watch does not run."""
+    return SimpleNamespace(now=now, monotonic=lambda: 0.0)
+
+
 def word(number):
     return f"0x{number:064x}"
 
@@ -205,7 +210,7 @@ def test_a_lie_about_what_nobody_has_paid_leaves_nothing_known(look, node, unpai
     ("behind", "seen"), [(0, Unused), (judge.BEHIND_SECONDS, Unused), (judge.BEHIND_SECONDS + 1, 0)]
 )
 def test_a_node_that_has_not_kept_up_does_not_know_what_is_unused(evm, node, unpaid, behind, seen):
-    clock = SimpleNamespace(now=lambda: float(evm.time + behind))
+    clock = standing(lambda: float(evm.time + behind))
     chain = RpcChain({evm.network.id: node.url}, DEPTH, clock)
 
     said = chain.look(unpaid.authorization, evm.network, evm.time)
@@ -215,7 +220,7 @@ def test_a_node_that_has_not_kept_up_does_not_know_what_is_unused(evm, node, unp
 
 
 def test_what_it_has_seen_it_has_seen_however_far_behind(evm, node, paid):
-    clock = SimpleNamespace(now=lambda: evm.time + 100_000.0)
+    clock = standing(lambda: evm.time + 100_000.0)
     chain = RpcChain({evm.network.id: node.url}, DEPTH, clock)
 
     assert isinstance(chain.look(paid.authorization, evm.network, evm.time), Transferred)
@@ -226,7 +231,7 @@ def test_what_it_has_seen_it_has_seen_however_far_behind(evm, node, paid):
     ("ahead", "known"), [(judge.AHEAD_SECONDS, True), (judge.AHEAD_SECONDS + 1, False)]
 )
 def test_a_chain_whose_clock_is_a_little_ahead_is_believed(evm, node, unpaid, ahead, known):
-    clock = SimpleNamespace(now=lambda: float(evm.time - ahead))
+    clock = standing(lambda: float(evm.time - ahead))
     chain = RpcChain({evm.network.id: node.url}, DEPTH, clock)
 
     said = chain.look(unpaid.authorization, evm.network, evm.time)
@@ -237,7 +242,7 @@ def test_a_chain_whose_clock_is_a_little_ahead_is_believed(evm, node, unpaid, ah
 
 def test_a_block_called_final_must_not_be_newer_than_the_newest(evm, node, paid):
     """Two nodes behind one URL, one of them late."""
-    chain = RpcChain({evm.network.id: node.url}, "finalized", SimpleNamespace(now=lambda: evm.time))
+    chain = RpcChain({evm.network.id: node.url}, "finalized", standing(lambda: evm.time))
     newest = iter([2])
 
     def late(said):

@@ -96,7 +96,13 @@ def test_preflight_is_answered_for_any_origin(server: Server) -> None:
     allowed = set(answer.headers["access-control-allow-headers"].split(", "))
     assert allowed == {
         *("Content-Type", "Authorization", "PAYMENT-SIGNATURE", "X-PAYMENT", "X-OWNER-TEST"),
-        *("X-Resume-Token", "Last-Event-ID", "Payment-Retry", "Access-Control-Expose-Headers"),
+        *(
+            "X-Resume-Token",
+            "X-Request-Id",
+            "Last-Event-ID",
+            "Payment-Retry",
+            "Access-Control-Expose-Headers",
+        ),
     }
     exposed = set(answer.headers["access-control-expose-headers"].split(", "))
     assert exposed == {
