@@ -77,8 +77,24 @@ def on_starting(server: Any) -> None:
         several = "REDIS_URL is not set: each of %d workers counts limits for itself"
         server.log.warning(several, server.cfg.workers)
     # The worker before a HUP and the one after it count together (docs/decisions/0017): afresh for
-    # each master, else a count would go on where an earlier service has left it.
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="x402jobs-metrics-")
+    # each master, else a count would go on where an earlier service has left it. In memory: where a
+    # disk is full, the next figure would end the worker with SIGBUS, its streams along with it.
+    beside = Path(server.cfg.worker_tmp_dir or tempfile.gettempdir())
+    for left in beside.glob("x402jobs-metrics-*"):
+        _remove_if_dead(left)
+    prefix = f"x402jobs-metrics-{os.getpid()}-"
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix=prefix, dir=beside)
+
+
+def _remove_if_dead(left: Path) -> None:
+    """Of a master that was killed: it could not clear up."""
+    try:
+        if left.stat().st_uid == os.geteuid():
+            os.kill(int(left.name.split("-")[2]), 0)
+    except ProcessLookupError:
+        shutil.rmtree(left, ignore_errors=True)
+    except (OSError, ValueError, IndexError):
+        return  # somebody else's, or gone meanwhile
 
 
 def child_exit(_: Any, worker: Any) -> None:
@@ -91,7 +107,7 @@ def child_exit(_: Any, worker: Any) -> None:
 
 
 def on_exit(_: Any) -> None:
-    """Leave nothing behind in the temporary directory."""
+    """Leave nothing behind in memory."""
     shutil.rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"], ignore_errors=True)
 
 

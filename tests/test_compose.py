@@ -96,7 +96,7 @@ def test_its_redis_takes_the_command(tmp_path: Path) -> None:
         told = client.config_get("maxmemory*")
 
     assert program == "redis-server"
-    assert (told["maxmemory"], told["maxmemory-policy"]) == (str(64 * 1024**2), "volatile-ttl")
+    assert (told["maxmemory"], told["maxmemory-policy"]) == (str(64 * 1024**2), "noeviction")
 
 
 def test_the_service_gets_settings_that_are_settings() -> None:

@@ -11,7 +11,6 @@ from tests.battery.steps import EXPECTED
 from tests.simulator.mutants import MUTANTS
 from x402jobs.adapters.rows import UNSEEN_SECONDS
 from x402jobs.blueprints.json_reply import PATIENCE_SECONDS
-from x402jobs.blueprints.line import WRITE_SECONDS
 from x402jobs.domain.execution import MAX_RERUNS, State
 from x402jobs.domain.invariants import GRACE_SECONDS, INVARIANTS, PLAY_MONEY
 from x402jobs.domain.payment import LEAST_SECONDS_LEFT
@@ -20,6 +19,7 @@ from x402jobs.services.recovery import LONGEST_PAUSE_SECONDS, PAUSE_SECONDS
 from x402jobs.services.runs import ANSWER_KEPT_SECONDS, STORE_PATIENCE_SECONDS
 from x402jobs.services.settlement import CONFIRM_SECONDS
 from x402jobs.settings import Settings
+from x402jobs.worker import WRITE_SECONDS
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = (DOCS / "payments.md").read_text()

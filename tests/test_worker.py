@@ -1,6 +1,10 @@
-"""The worker that is asked to end: for how long it still serves like any other."""
+"""The worker that is asked to end, and what one before it has left."""
 
+import os
+import runpy
 import signal
+import subprocess
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -43,3 +47,22 @@ def test_asking_twice_gives_nobody_more_time(monkeypatch: pytest.MonkeyPatch) ->
         now += 1.0
 
     assert not asked.takes_requests
+
+
+def test_what_a_killed_server_has_counted_is_cleared_away_by_the_next(tmp_path: Path) -> None:
+    with subprocess.Popen(["true"]) as dead:
+        pass
+    names = {
+        "killed": f"x402jobs-metrics-{dead.pid}-abc",
+        "running": f"x402jobs-metrics-{os.getpid()}-abc",
+        "no server": "x402jobs-metrics-notes",
+    }
+    for name in names.values():
+        (tmp_path / name).mkdir()
+    settings = runpy.run_path(str(Path(__file__).parents[1] / "gunicorn.conf.py"))
+
+    for name in names.values():
+        settings["_remove_if_dead"](tmp_path / name)
+
+    left = {who for who, name in names.items() if (tmp_path / name).exists()}
+    assert left == {"running", "no server"}

@@ -51,6 +51,7 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     app.config["METRICS_TOKEN"] = Secret(settings.metrics_token) if settings.metrics_token else None
     app.config["MAX_OPEN_REQUESTS"] = settings.max_open_requests
     app.config["TRUSTED_PROXIES"] = settings.trusted_proxies
+    app.config["PLAIN_LOOPBACK"] = settings.is_plain_loopback
     app.config["SESSION_COOKIE_SECURE"] = not settings.is_plain_loopback
     app.extensions["x402jobs"] = services or build_services(settings)
     errors.install(app)

@@ -7,10 +7,17 @@ import time
 from contextlib import suppress
 from typing import Any
 
+from gunicorn.http.errors import (  # type: ignore[import-untyped]
+    ChunkMissingTerminator,
+    InvalidChunkExtension,
+    InvalidChunkSize,
+)
 from gunicorn.workers.ggevent import GeventWorker  # type: ignore[import-untyped]
 
 BODY_SECONDS = 15.0
-"""From the end of a request's head to the end of its body, however that comes."""
+"""From the moment a body is waited for to its end, however it comes."""
+WRITE_SECONDS = 10
+"""A caller who does not take one event, or any other piece of an answer, in this time is left."""
 LOOK_SECONDS = 0.5
 
 
@@ -24,14 +31,15 @@ class Body:
     def __init__(self, sock: socket.socket, request: Any) -> None:
         self._sock = sock
         self._request = request
-        self._until = time.monotonic() + BODY_SECONDS
+        self._until: float | None = None
 
     def recv(self, size: int) -> bytes:
         """Raises TimeoutError when the time is up. Where the next request would begin is unknown
         then: the connection ends with this one's answer.
         """
-        patience = self._sock.gettimeout()
-        left = self._until - time.monotonic()
+        patience, now = self._sock.gettimeout(), time.monotonic()
+        self._until = self._until or now + BODY_SECONDS
+        left = self._until - now
         try:
             if left <= 0:
                 raise TimeoutError
@@ -50,6 +58,7 @@ SENTENCES = {
     500: "Execution failed. Please try again.",
     501: "A body is taken as it is or chunked, in no other transfer coding.",
 }
+AFTERWARDS = (ChunkMissingTerminator, InvalidChunkExtension, InvalidChunkSize)
 MALFORMED = "The request is not well-formed HTTP/1.1."
 
 
@@ -99,6 +108,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         """Answer one request. What of its body nobody has read is read, and thrown away, by
         gunicorn afterwards, for as long as `keepalive` at most.
         """
+        sock.settimeout(WRITE_SECONDS)
         req.unreader.sock = Body(sock, req)
         try:
             return super().handle_request(listener_name, req, sock, addr)
@@ -106,7 +116,12 @@ class Worker(GeventWorker):  # type: ignore[misc]
             req.unreader.sock = sock
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
-        """Say gunicorn's own refusals in the shape of ours: its HTML would quote the request."""
+        """Say gunicorn's own refusals in the shape of ours: its HTML would quote the request.
+
+        What is malformed in a body nobody has read is found after the answer: the connection ends.
+        """
+        if isinstance(exc, AFTERWARDS):
+            return
         overheard = Overheard(client)
         super().handle_error(req, overheard, addr, exc)
         if not overheard.said:

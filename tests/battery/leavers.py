@@ -126,7 +126,7 @@ def never_read(
     `limit` is the seconds a write may take instead of the product's.
     """
     report = Report("callers who do not read", seed)
-    hurry = {"x402jobs.blueprints.line.WRITE_SECONDS": limit} if limit is not None else None
+    hurry = {"x402jobs.worker.WRITE_SECONDS": limit} if limit is not None else None
     with house(site, seed, workers=1, hurry=hurry, bug=bug, LOG_LEVEL="ERROR") as shop:
         (worker,) = shop.workers()
         for _ in range(12):

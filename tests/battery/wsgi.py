@@ -24,7 +24,7 @@ from greenlet import getcurrent, greenlet
 
 from tests.battery.money import BOTH, ledgers
 from tests.blueprints.conftest import Chains
-from x402jobs import wiring
+from x402jobs import wiring, worker
 from x402jobs.adapters import sqlite, supabase
 from x402jobs.adapters.claude import Claude
 from x402jobs.adapters.facilitator import RemoteFacilitator, X402Facilitator
@@ -32,7 +32,6 @@ from x402jobs.adapters.sqlite import SqliteLedger
 from x402jobs.adapters.sqlite import ledger as statements
 from x402jobs.adapters.supabase import SupabaseLedger
 from x402jobs.app import create_app
-from x402jobs.blueprints import line
 from x402jobs.domain.execution import Execution, State
 from x402jobs.domain.networks import Network
 from x402jobs.domain.payment import Authorization, Payment, PaymentRequirements
@@ -237,7 +236,7 @@ def _follower_stays() -> None:
 
 
 def _no_write_limit() -> None:
-    line.WRITE_SECONDS = 60
+    worker.WRITE_SECONDS = 60
 
 
 BUGS: Mapping[str, Callable[[], None]] = {

@@ -33,6 +33,17 @@ def unguarded(door: Callable[[str], FlaskClient]) -> FlaskClient:
     return door("")
 
 
+@pytest.mark.parametrize(("peer", "status"), [("127.0.0.1", 404), ("::1", 404), ("", 200)])
+def test_where_the_shop_is_everybodys_loopback_may_be_a_proxy(
+    tmp_path_factory: pytest.TempPathFactory, peer: str, status: int
+) -> None:
+    data = tmp_path_factory.mktemp("public") / "data"
+    settings = replace(Settings(), data=data, public_url="https://shop.example")
+    client = create_app(settings, build_services(settings)).test_client()
+
+    assert client.get("/metrics", environ_overrides={"REMOTE_ADDR": peer}).status_code == status
+
+
 @pytest.fixture(scope="module")
 def guarded(door: Callable[[str], FlaskClient]) -> FlaskClient:
     return door(TOKEN)

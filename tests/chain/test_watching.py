@@ -1,5 +1,6 @@
 """Whether a node can be relied on: what is asked of it, how often, and what follows."""
 
+import socket
 from collections.abc import Iterator
 from threading import Thread
 
@@ -10,6 +11,7 @@ from tests.chain.node import RpcNode, Script
 from tests.conftest import PAY_TO, PRICE
 from tests.fakes import FakeClock
 from tests.waiting import eventually
+from x402jobs.adapters import chain
 from x402jobs.adapters.chain import WELL_SECONDS, RpcChain
 from x402jobs.ports import Unseen
 
@@ -23,9 +25,9 @@ def clock(evm: Evm) -> FakeClock:
 
 @pytest.fixture
 def watched(evm: Evm, node: RpcNode, clock: FakeClock) -> Iterator[RpcChain]:
-    chain = RpcChain({evm.network.id: node.url}, 0, clock)
-    yield chain
-    chain.close()
+    watched = RpcChain({evm.network.id: node.url}, 0, clock)
+    yield watched
+    watched.close()
 
 
 def reason(chain: RpcChain) -> str | None:
@@ -94,6 +96,17 @@ def test_one_node_in_trouble_takes_no_other_network_away(node, evm, clock) -> No
     assert reason(both) == "another_chain"
     assert both.can_judge(evm.network)
     both.close()
+
+
+def test_a_silent_node_takes_no_other_network_away_either(node, evm, clock, monkeypatch) -> None:
+    monkeypatch.setattr(chain, "WATCH_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        both = RpcChain({FOREIGN: url, evm.network.id: node.url}, 0, clock)
+
+        assert reason(both) == "no_answer"
+        assert both.can_judge(evm.network)
+        both.close()
 
 
 def test_while_somebody_waits_for_a_node_it_is_looked_at(watched, node, evm, clock) -> None:

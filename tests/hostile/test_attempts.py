@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.hostile.attempts import HIDDEN, TABLES, Attempt
+from tests.hostile.attempts import HIDDEN, OPERATORS, TABLES, Attempt
 from tests.hostile.conftest import Exposed
 from tests.hostile.conversation import Said, answers, converse, marked
 from tests.wire.attacker import nothing_happened
@@ -19,6 +19,9 @@ def test_what_can_be_read_in_two_ways_is_refused_or_read_in_one(
     exposed: Exposed, row: Attempt
 ) -> None:
     expected = {way: row.nginx if way == "nginx" else row.gunicorn for way in exposed.ways}
+    if row in OPERATORS.values() and "200" in row.gunicorn and b"etrics" in row.sent:
+        # A shop for everybody tells its figures over the socket file alone.
+        expected["a port of gunicorn's"] = row.gunicorn.replace("200", "404")
     heard = {}
     for name, way in exposed.ways.items():
         mark, second = marked()

@@ -715,3 +715,29 @@ def test_settled_is_what_the_facilitator_said(gate):
     gate.facilitator.settles = Settled("0xabc")
 
     assert gate.buy().receipt.transaction == "0xabc"
+
+
+# A network that is offered, and cannot be taken just now
+
+
+@pytest.mark.parametrize("is_judged", [True, False])
+def test_nobody_signs_anew_because_their_network_is_away_for_a_while(gate, is_judged):
+    base = NETWORKS["eip155:8453"]
+    gate.paygate._pricing = Pricing(
+        gate.facilitator,
+        Networks((DEVELOPMENT, base)),
+        "https://jobs.example",
+        can_judge=lambda network: is_judged or network == base,
+    )
+
+    if is_judged:
+        assert gate.buy().state is State.SETTLED
+        return
+    with pytest.raises(FacilitatorUnavailable) as raised:
+        gate.buy()
+
+    assert "do not sign another" in raised.value.message
+    assert (gate.states(), gate.facilitator.asked) == ([], [])
+    with pytest.raises(PaymentRequired) as quoted:
+        gate.buy(call=UNPAID)
+    assert [each.network for each in quoted.value.quote.requirements] == [base]

@@ -3,6 +3,6 @@
 from x402jobs import worker
 from x402jobs.app import create_app
 
-worker.BODY_SECONDS = 1.0
+worker.BODY_SECONDS = worker.WRITE_SECONDS = 1.0
 
 app = create_app()

@@ -29,9 +29,9 @@ from tests.waiting import eventually, free_port
 from tests.wire.conftest import ROOT, Answer, Connection, Server, serving
 from x402jobs.blueprints import calls, replies
 from x402jobs.blueprints.cors import EXPOSED
-from x402jobs.blueprints.line import WRITE_SECONDS
 from x402jobs.devkit.wallet import Wallet
 from x402jobs.settings import Settings
+from x402jobs.worker import WRITE_SECONDS
 
 pytestmark = pytest.mark.wire
 

@@ -172,6 +172,11 @@ def _request(path: str, body: bytes) -> bytes:
     return head.encode() + body
 
 
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="this system has no /dev/shm")
+def test_figures_lie_in_memory_where_no_full_disk_can_end_a_worker(server: Server) -> None:
+    assert list(Path("/dev/shm").glob(f"x402jobs-metrics-{server.pid}-*/*.db"))
+
+
 # How long it waits
 
 
@@ -250,6 +255,37 @@ def test_a_body_nobody_reads_ends_the_connection_soon(server: Server) -> None:
         ended = eventually(lambda: _has_ended(connection), 10)
 
     assert (status, ended) == (404, True)
+
+
+def test_who_reads_no_answer_is_not_waited_for_at_any_door(server: Server) -> None:
+    """Quotes, and more of them than the kernel keeps."""
+    head = f"GET {server.path}?topic=rain HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    with server.dial(receive_buffer=4096) as connection:
+        connection.socket.setblocking(False)
+        unsent = head * 3000
+
+        def is_full() -> bool:
+            nonlocal unsent
+            try:
+                unsent = unsent[connection.socket.send(unsent) :]
+            except BlockingIOError:
+                return not unsent or open_requests(server) == 0
+            except OSError:
+                return True  # hung up on
+            return False
+
+        assert eventually(is_full, 30)
+        assert is_empty(server)
+        assert eventually(lambda: _has_ended(connection), 20)
+
+
+def test_a_malformed_body_nobody_reads_is_answered_once(server: Server) -> None:
+    with server.dial() as connection:
+        connection.send("POST", "/nothing", {"Transfer-Encoding": "chunked"})
+        connection.socket.sendall(b"ZZ\r\n")
+        answer, rest = connection.answer(), connection.remains()
+
+    assert (answer.status, rest) == (404, b"")
 
 
 def _has_ended(connection: Connection) -> bool:

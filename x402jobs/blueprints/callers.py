@@ -95,14 +95,15 @@ def address() -> str:
 
 
 def is_on_this_machine() -> bool:
-    """Whether the request came over loopback or the socket file, and not through a proxy there.
+    """Whether the request came over the socket file and not through the proxy there, which says for
+    whom it asks in X-Real-IP; or over loopback, where this is a service for one machine.
 
-    Every proxy says for whom it asks, in one way or another; ours in X-Real-IP.
+    Elsewhere a peer on loopback may be anybody's proxy, and many of those say nothing.
     """
     if any(name in request.headers for name in ("X-Real-IP", "X-Forwarded-For", "Forwarded")):
         return False
     peer = request.remote_addr or ""
-    return not peer or _plain(peer).is_loopback
+    return not peer or (current_app.config["PLAIN_LOOPBACK"] and _plain(peer).is_loopback)
 
 
 def _counted(said: str) -> str:

@@ -6,9 +6,6 @@ from typing import Any
 
 from x402jobs.domain.errors import CallerLeft
 
-WRITE_SECONDS = 10
-"""A caller who does not take one event in this time is not followed any longer."""
-
 
 class SocketLine:
     """ports.Line over the connection a request came in on.
@@ -19,8 +16,6 @@ class SocketLine:
 
     def __init__(self, environ: dict[str, Any]) -> None:
         self._socket: socket.socket | None = environ.get("gunicorn.socket")
-        if self._socket is not None:
-            self._socket.settimeout(WRITE_SECONDS)
 
     def gone(self) -> bool:
         """Whether the caller has hung up; half a hang-up counts, as it does for nginx."""

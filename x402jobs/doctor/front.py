@@ -1,6 +1,7 @@
 """The checks from outside, as callers come: through the public URL, with whatever is before it."""
 
 import base64
+import http.client
 import json
 import ssl
 import time
@@ -156,8 +157,10 @@ class _Front:
         bare = f"http://[{host}]" if ":" in host else f"http://{host}"
         try:
             reply = ask(bare, "/healthz")
-        except FAULTS:
+        except ConnectionRefusedError:
             return ok("nobody answers on port 80")
+        except FAULTS as error:
+            return not_run(f"port 80 did not say anything ({_kind(error)})")
         if reply.headers.get("location", "").startswith("https://"):
             return ok("port 80 leads to https")
         if reply.status >= 400:
@@ -170,8 +173,10 @@ class _Front:
     def other_hosts(self) -> Finding:
         try:
             reply = ask(self._url, "/healthz", headers={"Host": NOWHERE})
-        except FAULTS:
+        except (ConnectionResetError, http.client.RemoteDisconnected):
             return ok("another host's name ends the connection")
+        except FAULTS as error:
+            return not_run(f"another host's name was not answered ({_kind(error)})")
         if reply.status < 400:
             return fail(
                 f"it answers for any host ({NOWHERE}: {reply.status})", f"refuse them; {NGINX}"
@@ -203,7 +208,8 @@ class _Front:
         self._path = f"/@{template.username}/{template.slug}"
         if not template.price or not template.is_active:
             return not_run(f"{self._path[1:]} is free or paused; name another with --template")
-        reply = self._probe()
+        head = self._probe("HEAD", body=None)  # runs nothing, wherever it leads
+        reply = self._probe() if head.status >= 400 else head
         if reply.status != 402:
             code = _document(reply).get("code")
             return fail(

@@ -28,7 +28,7 @@ def _redis(settings: Settings) -> Finding:
     except X402JobsError:
         return fail(
             f"the one at {where} does not answer, or counts nothing",
-            "is REDIS_URL right, is it full, is it a replica? docs/operations.md, redis",
+            "is REDIS_URL right, is it full, is it a replica? docs/operations.md, limits",
         )
     finally:
         limits.close()

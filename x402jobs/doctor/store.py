@@ -173,7 +173,7 @@ def _invariants(settings: Settings) -> Finding:
     if report.broken:
         return fail(
             f"do not hold: {', '.join(each.name for each in report.broken)}",
-            "x402jobs ledger check names the rows; docs/operations.md, ledger",
+            "x402jobs ledger check names the rows; docs/payments.md says what to do",
         )
     return ok(f"all {report.invariants} hold, over {report.executions} executions")
 

@@ -270,10 +270,13 @@ class SettlementUnknown(X402JobsError):
 
 
 class FacilitatorUnavailable(X402JobsError):
-    """The payment could not be verified because nobody answered. Nothing was charged."""
+    """The payment could not be taken: nobody verifies, or nobody could tell what became of it."""
 
     status, code, recoverable = 503, "FACILITATOR_UNAVAILABLE", True
-    sentence = "Payments cannot be verified right now. Nothing was charged. Please try again."
+    sentence = (
+        "Payments cannot be taken right now. Nothing was charged. Please try again shortly; one "
+        "that is signed stays good: do not sign another."
+    )
 
     def __init__(self, message: str | None = None, *, retry_after: float = 5) -> None:
         super().__init__(message, retry_after=retry_after)

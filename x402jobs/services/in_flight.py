@@ -12,7 +12,8 @@ from x402jobs import metrics
 from x402jobs.domain.errors import FacilitatorUnavailable, TooManyRequests
 
 BUSY = (
-    "Too many payments are being settled right now. Nothing was charged. Please try again shortly."
+    "Too many payments are being settled right now. Nothing was charged. Please try again shortly, "
+    "with the same payment: do not sign a new one."
 )
 SETTLED_SOON_SECONDS = 2
 PAID_SOON_SECONDS = 1

@@ -1,7 +1,7 @@
 """Between a priced template and whoever asks for it: recall, quote, claim, verify, settle."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
@@ -12,6 +12,7 @@ from x402jobs.domain.call import Call
 from x402jobs.domain.caller import Caller
 from x402jobs.domain.errors import (
     Conflict,
+    FacilitatorUnavailable,
     InProgress,
     PaymentRequired,
     SettlementUnknown,
@@ -23,6 +24,7 @@ from x402jobs.domain.errors import (
 )
 from x402jobs.domain.execution import MAX_RERUNS, Execution, Kind, State
 from x402jobs.domain.listing import Listing
+from x402jobs.domain.networks import Network
 from x402jobs.domain.payment import (
     OTHER_REQUIREMENTS,
     SETTLE_MARGIN_SECONDS,
@@ -214,6 +216,7 @@ class Paygate:
         )
         if fresh.kind is Kind.PAID:
             quote = self._pricing.quote(template, listing, networks)
+            _check_network(call.payment, quote, networks)
             try:
                 return self._claim(fresh, quote, call.payment, listing.earlier, open_claims)
             except PaymentRequired:
@@ -341,3 +344,15 @@ class Paygate:
             if not admission.may_be_settling:
                 raise
             self._ledger.swap(before.become(State.SETTLING), after)
+
+
+def _check_network(payment: Payment | None, quote: Quote, networks: Sequence[Network]) -> None:
+    """Have nobody sign another payment because their network cannot be taken just now.
+
+    Raises FacilitatorUnavailable: the one that is signed stays good.
+    """
+    if payment is None:
+        return
+    taken = {each.network for each in quote.requirements}
+    if any(each.is_called(payment.network) for each in networks if each not in taken):
+        raise FacilitatorUnavailable()

@@ -4,6 +4,7 @@ Plain JSON-RPC on bounded connections: five methods are all that it takes.
 """
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 
 import structlog
@@ -114,8 +115,10 @@ class RpcChain:
         if self._well_until is not None and now < self._well_until and not is_slow:
             return None
         self._well_until, number = None, next(self._numbers)
-        with within(WATCH_SECONDS):
-            found = {name: self._trouble_of(name, node) for name, node in self._nodes.items()}
+        # Side by side: a node must not be in trouble because another one is silent.
+        with ThreadPoolExecutor(len(self._nodes)) as askers:
+            said = askers.map(self._trouble_of, self._nodes.keys(), self._nodes.values())
+            found = dict(zip(self._nodes, said, strict=True))
         troubles = {name: trouble for name, trouble in found.items() if trouble is not None}
         # What hung through an outage may come back after who was asked when it was over.
         if number >= self._newest:
@@ -128,9 +131,10 @@ class RpcChain:
         """The name is CAIP-2's, which ends in the chain's id."""
         chain_id = int(name.rpartition(":")[2])
         try:
-            if not node.is_of(chain_id):
-                return Trouble("another_chain", f"The node for {name} is one of another chain.")
-            age = self._clock.now() - node.block("latest").time
+            with within(WATCH_SECONDS):
+                if not node.is_of(chain_id):
+                    return Trouble("another_chain", f"The node for {name} is one of another chain.")
+                age = self._clock.now() - node.block("latest").time
         except Malformed:
             return Trouble("malformed", f"What answers for the node of {name} is no node.")
         except Exception:
