@@ -234,8 +234,10 @@ class Runs:
         run.speech.close()
         self._tell_afterwards(run, ending)
         self._running.pop((run.execution.id, run.execution.attempt), None)
-        run.transcript.close(ending)
-        note_ending(ending, run.transcript.pieces)
+        try:
+            note_ending(ending, run.transcript.pieces)
+        finally:
+            run.transcript.close(ending)
 
     def _tell_afterwards(self, run: Run, ending: Ending) -> None:
         try:
