@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
@@ -36,7 +36,7 @@ class Usage:
 
 
 class Service:
-    """`python -m …` on a loopback port, in a session of its own, ended with its `with` block."""
+    """A program on a loopback port, in a session of its own, ended with its `with` block."""
 
     def __init__(
         self,
@@ -46,12 +46,14 @@ class Service:
         cores: Collection[int],
         log: Path,
         environment: Mapping[str, str] | None = None,
+        *,
+        program: Sequence[str] = (sys.executable, "-m"),
     ) -> None:
         self.name = name
         self.port = port
         self._log = log
         self._cores = cores
-        self._command = [sys.executable, "-m", *arguments]
+        self._command = [*program, *arguments]
         self._family: list[int] = []
         self._environment = clean_environment() | dict(environment or {})
 
@@ -92,6 +94,10 @@ class Service:
         if family != self._family:
             raise ProcessFailed(f"a process of {self.name} came or went: {self.last_words()}")
         return usage(family)
+
+    def resident(self) -> int:
+        """Bytes of memory that it holds now, each process's share of what they have in common."""
+        return sum(_share(pid) for pid in self._members())
 
     def last_words(self) -> str:
         """The end of its output."""
@@ -153,8 +159,8 @@ def gunicorn(
 
 def clean_environment() -> dict[str, str]:
     """Ours, without the variables that would steer the product or the anthropic package."""
-    steering = ("ANTHROPIC_", "X402JOBS_", "CLAUDE_", "GUNICORN_", "OTEL_")
-    others = ("ENV", "LOG_LEVEL", "PUBLIC_URL", "HEARTBEAT_SECONDS", "WEB_CONCURRENCY")
+    steering = ("ANTHROPIC_", "X402JOBS_", "CLAUDE_", "GUNICORN_", "OTEL_", "SUPABASE_")
+    others = ("ENV", "LOG_LEVEL", "PUBLIC_URL", "HEARTBEAT_SECONDS", "WEB_CONCURRENCY", "REDIS_URL")
     return {
         name: value
         for name, value in os.environ.items()
@@ -178,6 +184,11 @@ def usage(processes: Collection[int]) -> Usage:
             ran, ready, _ = (task / "schedstat").read_text().split()
             cpu, waited = cpu + int(ran), waited + int(ready)
     return Usage(cpu / 1e9, waited / 1e9)
+
+
+def _share(pid: int) -> int:
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return 1024 * int(rollup.partition("\nPss:")[2].split()[0])
 
 
 def _family(pid: int) -> list[int]:

@@ -1,0 +1,265 @@
+"""Every goal of ours, measured: `python -m benchmarks`; a quarter of an hour, on a quiet machine.
+
+benchmarks/README.md tells what the figures mean. `--small` shows that it works, and nothing else.
+"""
+
+import argparse
+import os
+import platform
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+
+from benchmarks import growth, open_streams, paid_call, relaying
+from benchmarks.contest import BURST, RAMP, Contestant, check_upstream, orders_of
+from benchmarks.load import WrongStream
+from benchmarks.plot import picture
+from benchmarks.processes import ProcessFailed, Service
+from benchmarks.results import Part, markdown
+from benchmarks.rounds import tell
+from benchmarks.shop import PATH, Shop
+from benchmarks.stage import QUIET, Stage, stage
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of everything."""
+
+    rounds: int
+    streams: int
+    deltas: int
+    ramp: float
+    burst: int
+    beside_litellm: int
+    numbers: tuple[int, ...]
+    opened: tuple[int, ...]
+    calls: int
+    rows: tuple[int, ...]
+    kilobytes: tuple[int, ...]
+
+
+FULL = Size(
+    rounds=5,
+    streams=100,
+    deltas=200,
+    ramp=RAMP,
+    burst=BURST,
+    beside_litellm=20,
+    numbers=(100, 250, 500),
+    opened=(0, 250, 500, 1000),
+    calls=100,
+    rows=(1_000, 100_000, 1_000_000),
+    kilobytes=(1, 10, 50, 100, 195),
+)
+SMALL = Size(
+    rounds=1,
+    streams=5,
+    deltas=10,
+    ramp=0.2,
+    burst=5_000,
+    beside_litellm=5,
+    numbers=(5,),
+    opened=(0, 10),
+    calls=5,
+    rows=(1_000,),
+    kilobytes=(1, 195),
+)
+LITELLM = "litellm"
+
+
+@dataclass
+class Run:
+    """One run: where, how much, and where LiteLLM is, if it is."""
+
+    stage: Stage
+    size: Size
+    litellm: str | None
+    stack: ExitStack
+
+    @cached_property
+    def house(self) -> tuple[Service, Shop]:
+        """The product that all parts share but those that ask for a fresh one, and its shop."""
+        shop = self.stage.shop(self.size.kilobytes)
+        service = self.stack.enter_context(self.stage.product(shop))
+        self.warm_up(self.stage.selling("product", service, shop), self.stage.giving(service))
+        return service, shop
+
+    def product(self, path: str = PATH) -> Contestant:
+        """The shared one, paid."""
+        return self.stage.selling("product", *self.house, path)
+
+    def warm_up(self, *contestants: Contestant) -> None:
+        """Imports, connections, tables."""
+        for each in contestants:
+            tell(f"warm: {each.name}", each, orders_of(self.size.calls, 5), self.size.ramp)
+
+    def relaying(self) -> list[Part]:
+        """Everybody side by side, and LiteLLM where there is one."""
+        size, here = self.size, self.stage
+        if not check_upstream(here.fake, size.streams, size.deltas, size.ramp, size.burst):
+            raise ProcessFailed("the upstream alone is too slow for this load")
+        product = self.product()
+        with ExitStack() as stack:
+            others = [
+                here.passing("nginx", stack.enter_context(here.nginx())),
+                here.passing("floor", stack.enter_context(here.relay("floor"))),
+                here.asking("naive", stack.enter_context(here.relay("naive"))),
+            ]
+            self.warm_up(*others)
+            contestants = [*others, here.giving(product.service), product]
+            parts = relaying.side_by_side(
+                contestants, size.rounds, size.streams, size.deltas, size.ramp
+            )
+            if self.litellm is not None:
+                theirs = here.proxying(stack.enter_context(here.litellm(self.litellm)))
+                self.warm_up(theirs)
+                pair = [theirs, product]
+                parts.append(
+                    relaying.beside_litellm(
+                        pair, size.rounds, size.beside_litellm, size.deltas, size.ramp
+                    )
+                )
+        return parts
+
+    def many(self) -> list[Part]:
+        """Loads that the upstream alone does not bear are left out."""
+        size, fake = self.size, self.stage.fake
+        numbers = [
+            each
+            for each in size.numbers
+            if check_upstream(fake, each, size.deltas, size.ramp, size.burst)
+        ]
+        if not numbers:
+            raise ProcessFailed("the upstream alone is too slow for every load")
+        return [relaying.how_many(self.product(), size.rounds, numbers, size.deltas, size.ramp)]
+
+    def open(self) -> list[Part]:
+        """Memory, and calls among many open streams."""
+
+        @contextmanager
+        def fresh() -> Iterator[Contestant]:
+            shop = self.stage.shop()
+            with self.stage.product(shop, **QUIET) as service:
+                product = self.stage.selling("product", service, shop)
+                self.warm_up(product)
+                yield product
+
+        return open_streams.open_streams(fresh, self.size.rounds, self.size.opened, self.size.calls)
+
+    def paid(self) -> list[Part]:
+        """Our own time in a paid call."""
+        return [paid_call.paid_call(self.product(), self.size.rounds, self.size.calls)]
+
+    def rows(self) -> list[Part]:
+        """One product a ledger."""
+        products = {}
+        with ExitStack() as stack:
+            for number in self.size.rows:
+                shop = self.stage.shop()
+                growth.fill(shop.data, number)
+                service = stack.enter_context(self.stage.product(shop))
+                products[f"{number:,} rows"] = self.stage.selling("product", service, shop)
+            self.warm_up(*products.values())
+            return [growth.with_rows(products, self.size.rounds, self.size.calls)]
+
+    def prompts(self) -> list[Part]:
+        """One product, a template a size."""
+        products = {f"{each} KB": self.product(f"{PATH}-{each}") for each in self.size.kilobytes}
+        self.warm_up(*products.values())
+        return [growth.with_prompts(products, self.size.rounds, self.size.calls)]
+
+
+PARTS: dict[str, Callable[[Run], list[Part]]] = {
+    "relaying": Run.relaying,
+    "many": Run.many,
+    "open": Run.open,
+    "paid": Run.paid,
+    "rows": Run.rows,
+    "prompts": Run.prompts,
+}
+
+
+def machine() -> str:
+    """The machine's shape, in a line."""
+    model = "unknown processor"
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.partition(": ")[2]
+            break
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return (
+        f"{os.cpu_count()} cores ({model}), {memory:.0f} GiB, Linux {platform.release()}, Python "
+        f"{platform.python_version()}"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0 when there is a result, whatever it is; 1 when a stream was wrong or a process failed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; all of them")
+    parser.add_argument("--rounds", type=int, help="of each part; fewer than 5 prove nothing")
+    parser.add_argument("--small", action="store_true", help="a little of everything")
+    parser.add_argument(
+        "--litellm",
+        default=shutil.which(LITELLM),
+        metavar="PROGRAM",
+        help="its program, where it is installed apart",
+    )
+    parser.add_argument("--write", type=Path, metavar="DIRECTORY", help="table and plot, too")
+    asked = parser.parse_args(arguments)
+    if wrong := [each for each in asked.parts if each not in PARTS]:
+        parser.error(f"no such part: {', '.join(wrong)}; there are {', '.join(PARTS)}")
+    size = SMALL if asked.small else FULL
+    size = replace(size, rounds=asked.rounds or size.rounds)
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, signal.default_int_handler)  # so that every process is ended
+    head = f"{machine()}, load average {os.getloadavg()[0]:.2f} before the start"
+    print(head, flush=True)
+    try:
+        parts = run(asked.parts or list(PARTS), size, asked.litellm)
+    except (WrongStream, ProcessFailed, OSError) as error:
+        print(f"\nfailed: {type(error).__name__}: {error}")
+        return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted")
+        return 1
+    now = datetime.now(UTC)
+    command = "python -m benchmarks " + " ".join(arguments or sys.argv[1:])
+    report = (
+        f"## {now:%Y-%m-%d}\n\n{head}, {os.getloadavg()[0]:.2f} at the end. `{command.strip()}`\n\n"
+        f"{markdown(parts)}"
+    )
+    print(f"\n{report}")
+    if asked.write:
+        write(asked.write, now, report, parts)
+    return 0
+
+
+def run(names: Sequence[str], size: Size, litellm: str | None) -> list[Part]:
+    """Each part by itself, in turn."""
+    with (
+        tempfile.TemporaryDirectory(prefix="x402jobs-bench-") as directory,
+        stage(Path(directory)) as here,
+        ExitStack() as stack,
+    ):
+        measured = Run(here, size, litellm, stack)
+        return [part for name in names for part in PARTS[name](measured)]
+
+
+def write(directory: Path, now: datetime, report: str, parts: Sequence[Part]) -> None:
+    """`DATE.md`, with `DATE.svg` in it."""
+    directory.mkdir(parents=True, exist_ok=True)
+    name = f"{now:%Y-%m-%d}"
+    (directory / f"{name}.svg").write_text(picture(parts))
+    (directory / f"{name}.md").write_text(f"{report}\n![The figures as bars]({name}.svg)\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

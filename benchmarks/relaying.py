@@ -1,0 +1,108 @@
+"""Streams side by side: what a relayed delta costs, by how much it is late, how many are borne."""
+
+from collections.abc import Sequence
+
+from benchmarks.contest import Contestant, Figures, orders_of
+from benchmarks.results import (
+    ADDED_DELAY,
+    PER_DELTA_LITELLM,
+    PER_DELTA_NAIVE,
+    PER_DELTA_NGINX,
+    STREAMS,
+    Part,
+    Row,
+)
+from benchmarks.rounds import Round, Rounds, per_delta, play_rounds, tell
+
+LATEST = 100.0
+"""Milliseconds: what is said later than this no longer feels live."""
+
+
+def side_by_side(
+    contestants: Sequence[Contestant], rounds: int, streams: int, deltas: int, ramp: float
+) -> list[Part]:
+    """Everybody relays the same, in turns; the product is compared with nginx and the naive one."""
+    names = [each.name for each in contestants]
+    orders = orders_of(streams, deltas)
+    title = f"CPU per delta, {streams} streams of {deltas} deltas, 50 a second each"
+    played = play_rounds(
+        title,
+        rounds,
+        lambda: Round({each.name: tell(each.name, each, orders, ramp) for each in contestants}),
+    )
+    reached = {
+        PER_DELTA_NGINX: played.ratios("product", "nginx", per_delta),
+        PER_DELTA_NAIVE: played.ratios("product", "naive", per_delta),
+        ADDED_DELAY: added_delay(played),
+    }
+    delays = [Row(name, played.values(name, lambda each: each.delay)) for name in names]
+    return [
+        Part(title, "us", 0, _rows(names, played), played.dropped, reached),
+        Part("Delay of the middle delta, same rounds", "ms", 2, delays, played.dropped),
+    ]
+
+
+def added_delay(played: Rounds) -> list[float]:
+    """What the product adds to the middle delta's delay, above what nginx adds, in ms."""
+    pairs = zip(played.values("product", _delay), played.values("nginx", _delay), strict=True)
+    return [product - nginx for product, nginx in pairs]
+
+
+def beside_litellm(
+    contestants: Sequence[Contestant], rounds: int, streams: int, deltas: int, ramp: float
+) -> Part:
+    """As few streams as LiteLLM bears on one core. It routes and logs, and takes no money."""
+    orders = orders_of(streams, deltas)
+    title = f"CPU per delta beside LiteLLM, {streams} streams of {deltas} deltas"
+    played = play_rounds(
+        title,
+        rounds,
+        lambda: Round({each.name: tell(each.name, each, orders, ramp) for each in contestants}),
+    )
+    reached = {PER_DELTA_LITELLM: played.ratios("product", "litellm", per_delta)}
+    names = [each.name for each in contestants]
+    return Part(title, "us", 0, _rows(names, played), played.dropped, reached)
+
+
+def how_many(
+    product: Contestant, rounds: int, numbers: Sequence[int], deltas: int, ramp: float
+) -> Part:
+    """More and more streams on one worker. All must be whole; how late they are is what is asked.
+
+    A worker that cannot keep up is slow, not starved: the kernel counts the two apart.
+    """
+
+    def play() -> Round:
+        return Round(
+            {
+                str(number): tell(f"{number} streams", product, orders_of(number, deltas), ramp)
+                for number in numbers
+            }
+        )
+
+    title = f"p99 delay of a delta on one worker, streams of {deltas} deltas, 50 a second each"
+    played = play_rounds(title, rounds, play)
+    rows = [
+        Row(f"{number} streams", played.values(str(number), lambda each: each.slowest))
+        for number in numbers
+    ]
+    reached = {STREAMS: [float(borne(each, numbers)) for each in played.kept]}
+    return Part(title, "ms", 0, rows, played.dropped, reached)
+
+
+def borne(played: Round, numbers: Sequence[int]) -> int:
+    """The most streams that were in time, and all fewer ones too."""
+    most = 0
+    for number in sorted(numbers):
+        if played.figures[str(number)].slowest >= LATEST:
+            break
+        most = number
+    return most
+
+
+def _rows(names: Sequence[str], played: Rounds) -> list[Row]:
+    return [Row(name, played.values(name, per_delta)) for name in names]
+
+
+def _delay(figures: Figures) -> float:
+    return figures.delay
