@@ -114,6 +114,10 @@ image-test: $(READY_DEV)  ## build the image and buy an answer from it (root, on
 bench-quick: $(READY_DEV)  ## CPU per delta of the product and of a naive relay, side by side
 	$(BIN)/python -m benchmarks.quick
 
+.PHONY: bench
+bench: $(READY_DEV)  ## every goal of performance in five rounds (a quarter of an hour, on a quiet machine)
+	$(BIN)/python -m benchmarks --write benchmarks/results $(BENCH)
+
 .PHONY: clean
 clean:  ## remove the environment and everything built
 	rm -rf $(VENV) tests/interop/node_modules tests/supabase/node_modules build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*

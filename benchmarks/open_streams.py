@@ -50,7 +50,7 @@ def open_streams(
 def among(product: Contestant, numbers: Sequence[int], calls: int) -> Round:
     """The same calls with more and more streams open beside them."""
     service, figures, opened = product.service, {}, 0
-    tell("warming up", product, orders_of(calls, 1), calls / 50)
+    tell("warming up", product, orders_of(calls, 1), calls / 25)
     before = service.resident()
     with ExitStack() as streams:
         for number in numbers:
@@ -61,6 +61,6 @@ def among(product: Contestant, numbers: Sequence[int], calls: int) -> Round:
             if number == numbers[-1]:
                 kibibytes = (service.resident() - before) / 1024 / max(1, opened)
             orders = orders_of(calls, 1)
-            figures[str(number)] = tell(f"{number} open", product, orders, calls / 50)
+            figures[str(number)] = tell(f"{number} open", product, orders, calls / 25)
         print(f"  {kibibytes:.0f} KiB a stream", flush=True)
     return Round(figures, {"KiB": kibibytes})

@@ -105,6 +105,7 @@ class Stage:
             program,
             _LITELLM,
             lambda file, port: ["--config", file, "--host", "127.0.0.1", "--port", port],
+            {"LITELLM_LOCAL_MODEL_COST_MAP": "True"},  # else it asks the internet for prices
         )
 
     def selling(self, name: str, service: Service, shop: Shop, path: str = PATH) -> Contestant:
@@ -168,7 +169,12 @@ class Stage:
             yield service
 
     def _configured(
-        self, name: str, program: str, text: str, arguments: Callable[[str, str], list[str]]
+        self,
+        name: str,
+        program: str,
+        text: str,
+        arguments: Callable[[str, str], list[str]],
+        environment: Mapping[str, str] | None = None,
     ) -> Service:
         port, file = free_port(), self.directory / f"{name}.conf"
         file.write_text(text.format(directory=self.directory, port=port, claude=self.fake.port))
@@ -178,6 +184,7 @@ class Stage:
             port,
             self.server_cores,
             self.directory / f"{name}.log",
+            environment,
             program=[program],
         )
 
