@@ -18,11 +18,12 @@ def silent(first: int, number: int) -> list[Order]:
 
 
 @contextmanager
-def held(port: int, requests: Sequence[tuple[Order, bytes]]) -> Iterator[None]:
-    """Each call has brought its first words when the block begins, and is hung up on after it.
+def held(port: int, requests: Sequence[tuple[Order, bytes]]) -> Iterator[list[bytes]]:
+    """Each call has brought its first words, which are yielded, and is hung up on after the block.
 
     Raises WrongStream where they are not what was ordered.
     """
+    heard = []
     with ExitStack() as stack:
         for order, request in requests:
             caller = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
@@ -33,4 +34,5 @@ def held(port: int, requests: Sequence[tuple[Order, bytes]]) -> Iterator[None]:
                 if not (some := caller.recv(65536)):
                     raise WrongStream(f"{order.name}: {received[:400]!r}")
                 received += some
-        yield
+            heard.append(received)
+        yield heard
