@@ -43,6 +43,7 @@ class Size:
     calls: int
     rows: tuple[int, ...]
     kilobytes: tuple[int, ...]
+    workers: tuple[int, ...]
 
 
 FULL = Size(
@@ -57,6 +58,7 @@ FULL = Size(
     calls=100,
     rows=(1_000, 100_000, 1_000_000),
     kilobytes=(1, 10, 50, 100, 195),
+    workers=(1, 2, 4),
 )
 SMALL = Size(
     rounds=1,
@@ -70,8 +72,10 @@ SMALL = Size(
     calls=5,
     rows=(1_000,),
     kilobytes=(1, 195),
+    workers=(1, 2),
 )
 LITELLM = "litellm"
+PROJECT = ("SUPABASE_URL", "SUPABASE_SECRET_KEY")
 
 
 @dataclass
@@ -175,6 +179,18 @@ class Run:
         self.warm_up(*products.values())
         return [growth.with_prompts(products, self.size.rounds, self.size.calls)]
 
+    def workers(self) -> list[Part]:
+        """One product a number of workers, over the project that the environment names."""
+        project = {name: os.environ[name] for name in PROJECT}
+        shop, products = self.stage.shop(environment=project), {}
+        with ExitStack() as stack:
+            for number in self.size.workers:
+                several = {"WEB_CONCURRENCY": str(number), **project}
+                service = stack.enter_context(self.stage.product(shop, **several))
+                products[f"{number} workers"] = self.stage.selling("product", service, shop)
+            self.warm_up(*products.values())
+            return [growth.with_workers(products, self.size.rounds, self.size.calls)]
+
 
 PARTS: dict[str, Callable[[Run], list[Part]]] = {
     "relaying": Run.relaying,
@@ -183,6 +199,7 @@ PARTS: dict[str, Callable[[Run], list[Part]]] = {
     "paid": Run.paid,
     "rows": Run.rows,
     "prompts": Run.prompts,
+    "workers": Run.workers,
 }
 
 
@@ -203,7 +220,7 @@ def machine() -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 when there is a result, whatever it is; 1 when a stream was wrong or a process failed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; all of them")
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; all that can be")
     parser.add_argument("--rounds", type=int, help="of each part; fewer than 5 prove nothing")
     parser.add_argument("--small", action="store_true", help="a little of everything")
     parser.add_argument(
@@ -216,6 +233,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     if wrong := [each for each in asked.parts if each not in PARTS]:
         parser.error(f"no such part: {', '.join(wrong)}; there are {', '.join(PARTS)}")
+    has_project = all(os.environ.get(name) for name in PROJECT)
+    if "workers" in asked.parts and not has_project:
+        parser.error(f"workers need a project: {' and '.join(PROJECT)}")
+    names = asked.parts or [each for each in PARTS if each != "workers" or has_project]
     size = SMALL if asked.small else FULL
     size = replace(size, rounds=asked.rounds or size.rounds)
     for signum in (signal.SIGTERM, signal.SIGHUP):
@@ -223,7 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     head = f"{machine()}, load average {os.getloadavg()[0]:.2f} before the start"
     print(head, flush=True)
     try:
-        parts = run(asked.parts or list(PARTS), size, asked.litellm)
+        parts = run(names, size, asked.litellm)
     except (WrongStream, ProcessFailed, OSError) as error:
         print(f"\nfailed: {type(error).__name__}: {error}")
         return 1

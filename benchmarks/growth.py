@@ -58,6 +58,12 @@ def with_rows(products: Mapping[str, Contestant], rounds: int, calls: int) -> Pa
     return growing(title, products, rounds, calls, LEDGER_GROWTH)
 
 
+def with_workers(products: Mapping[str, Contestant], rounds: int, calls: int) -> Part:
+    """One product with so many workers each, all over the same project."""
+    title = "CPU of a 1-delta call over Postgres, by workers"
+    return growing(title, products, rounds, calls, None)
+
+
 def with_prompts(products: Mapping[str, Contestant], rounds: int, calls: int) -> Part:
     """One template a size."""
     return growing("CPU of a 1-delta call, by the prompt's size", products, rounds, calls, None)

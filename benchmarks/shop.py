@@ -2,10 +2,11 @@
 
 import base64
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
+from types import MappingProxyType
 
 from benchmarks.order import Order
 from x402jobs.devkit.wallet import Wallet, sign
@@ -32,11 +33,17 @@ class Shop:
     """Payments so far. Each is presented once, and money must have moved as often."""
 
     @classmethod
-    def open(cls, directory: Path, kilobytes: Sequence[int] = ()) -> "Shop":
+    def open(
+        cls,
+        directory: Path,
+        kilobytes: Sequence[int] = (),
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> "Shop":
         """Fill the shelf, through the product's own services: `words` for a price, `gift` for
-        nothing, and `words-N`, whose prompt has N kilobytes, for each of those.
+        nothing, and `words-N`, whose prompt has N kilobytes, for each of those. Over the embedded
+        store, unless the environment names another.
         """
-        settings = replace(Settings(), data=directory / "data")
+        settings = Settings.from_env({**environment, "X402JOBS_DATA": str(directory / "data")})
         services = build_services(settings)
         try:
             ada = catalogue(settings).add_user("ada")

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
+from types import MappingProxyType
 
 from benchmarks.contest import Contestant
 from benchmarks.load import upstream
@@ -69,9 +70,14 @@ class Stage:
     load_cores: list[int]
     fake: Service
 
-    def shop(self, kilobytes: Sequence[int] = ()) -> Shop:
-        """A shop with a ledger of its own, not served yet."""
-        return Shop.open(Path(mkdtemp(prefix="shop-", dir=self.directory)), kilobytes)
+    def shop(
+        self,
+        kilobytes: Sequence[int] = (),
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> Shop:
+        """A shop with a ledger of its own, or in the environment's project; not served yet."""
+        directory = Path(mkdtemp(prefix="shop-", dir=self.directory))
+        return Shop.open(directory, kilobytes, environment)
 
     @contextmanager
     def product(self, shop: Shop, **environment: str) -> Iterator[Service]:

@@ -56,7 +56,7 @@ def here(tmp_path: Path):
 
 @pytest.mark.wire
 def test_a_little_of_everything_is_measured_and_each_goal_but_two_has_a_part() -> None:
-    """LiteLLM is not installed where the tests run; rows are tested below."""
+    """LiteLLM is not installed where the tests run; rows are tested below, workers by hand."""
     parts = run(["relaying", "many", "paid", "prompts", "open"], SMALL, None)
 
     goals = [goal for part in parts for goal in part.reached]
@@ -219,8 +219,22 @@ def test_the_picture_shows_every_row_that_has_a_value() -> None:
     assert words == ["A <part>", "a row", "2.0 [1.0-3.0] us"]
 
 
-def test_a_part_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["relaing"])
+@pytest.mark.parametrize(
+    ("part", "why"),
+    [
+        ("relaing", "no such part: relaing; there are relaying, many,"),
+        ("workers", "workers need a project: SUPABASE_URL and SUPABASE_SECRET_KEY"),
+    ],
+)
+def test_a_part_that_cannot_be_is_named(
+    part: str,
+    why: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("SUPABASE_URL", raising=False)
 
-    assert "no such part: relaing; there are relaying, many," in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([part])
+
+    assert why in capsys.readouterr().err
