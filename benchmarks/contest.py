@@ -24,7 +24,7 @@ The kernel counts it; being slow oneself is not waiting.
 """
 LATE = 1.25
 """How many times nominal the upstream alone may take before its load proves nothing."""
-LEAST_HEADROOM = 3.0
+LEAST_HEADROOM = 2.0
 """How many times the paced rate the upstream must reach unpaced; below, it could be the limit."""
 
 BURST = 100_000
