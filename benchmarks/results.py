@@ -80,7 +80,9 @@ def markdown(parts: Sequence[Part], least: int = LEAST_ROUNDS) -> str:
     lines = ["| goal | must | aim | median [range] | rounds | |", "|---|---|---|---|---|---|"]
     for goal in GOALS:
         values, sign = reached.get(goal, ()), ">=" if goal.at_least else "<="
-        found = spread(values, goal.digits) if values else "not measured"
+        found = "every round was dropped" if goal in reached else "not measured"
+        if values:
+            found = spread(values, goal.digits)
         verdict = goal.verdict(values, least)
         lines.append(
             f"| {goal.figure} | {sign} {goal.must:g} | {sign} {goal.aim:g} | {found} "

@@ -170,7 +170,8 @@ class Stage:
         self, name: str, arguments: list[str], environment: Mapping[str, str]
     ) -> Iterator[Service]:
         claude = {"CLAUDE_URL": f"http://127.0.0.1:{self.fake.port}", **environment}
-        with gunicorn(name, arguments, self.server_cores, self.directory, claude) as service:
+        logs = Path(mkdtemp(prefix=f"{name}-", dir=self.directory))  # several may run at once
+        with gunicorn(name, arguments, self.server_cores, logs, claude) as service:
             service.await_health()
             yield service
 
