@@ -80,8 +80,9 @@ def test_a_network_that_the_facilitator_does_not_serve_is_not_quoted(
 
     assert asked_on(shop.client.post(shop.url)) == [left.id]
     payment = forge(shop.wallet) if gone is DEVELOPMENT else on_sepolia(shop.wallet)
-    fresh = shop.client.post(shop.url, json=RAIN, headers=headers_of(payment))
-    assert asked_on(fresh) == [left.id]
+    signed = shop.client.post(shop.url, json=RAIN, headers=headers_of(payment))
+    said = refused(signed, 503, "FACILITATOR_UNAVAILABLE")
+    assert "do not sign another" in said["error"]
     assert (watched.asked, shop.rows()) == ([], [])
 
 
