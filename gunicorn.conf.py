@@ -111,7 +111,7 @@ def on_exit(_: Any) -> None:
     shutil.rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"], ignore_errors=True)
 
 
-def post_fork(_: Any, worker: Any) -> None:
+def post_fork(_: Any, __: Any) -> None:
     """Look for no rubbish among modules, which all stay: that was a quarter of a start."""
     gc.disable()
 

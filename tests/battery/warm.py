@@ -9,6 +9,7 @@ from gevent import monkey
 # own work is to fork, to hear signals and to wait.
 monkey.patch_all(os=False, signal=False, select=False, time=False)
 
+# After the patch (E402), and for their loading alone (F401).
 import anthropic  # noqa: E402, F401
 import flask  # noqa: E402, F401
 import marshmallow  # noqa: E402, F401

@@ -44,7 +44,7 @@ CONFIRMATIONS: Mapping[str, int] = {
 LOOK_SECONDS = 10.0
 """Limit on a whole look, all its questions put together."""
 WATCH_SECONDS = 5.0
-"""Limit on asking every node whether it can be relied on."""
+"""Limit on asking one node whether it can be relied on."""
 WELL_SECONDS = 15.0
 """So long a good answer to that counts: providers charge for each question."""
 SLOW_SECONDS = 2.0
