@@ -60,6 +60,10 @@ class Money:
     checks: dict[str, Look] = field(default_factory=dict)
     can_judge: Callable[[Network], bool] = lambda _: True
 
+    def takes(self, network: Network) -> bool:
+        """Whether payments can be taken now: verified and settled, and what became of them told."""
+        return self.facilitator.offers(network) and self.can_judge(network)
+
 
 def build_services(settings: Settings, money: Money | None = None) -> Services:
     """The services over the store and the money of the settings, or over other money.
@@ -74,7 +78,7 @@ def build_services(settings: Settings, money: Money | None = None) -> Services:
     left, worker = LeftRows(clock), str(uuid.uuid4())
     identities = store.identities
     pepper = Pepper(identities, box)
-    pricing = Pricing(money.facilitator, money.networks, settings.public_url, money.can_judge)
+    pricing = Pricing(money.takes, money.networks, settings.public_url)
     settlement = Settlement(
         ledger=ledger,
         facilitator=money.facilitator,

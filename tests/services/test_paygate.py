@@ -71,7 +71,11 @@ class Gate:
     def __init__(self, **limits):
         self.ledger, self.facilitator, self.clock = MemoryLedger(), FakeFacilitator(), FakeClock()
         self.limits, self.left = FakeLimits(**limits), LeftRows(self.clock)
-        self.pricing = Pricing(self.facilitator, Networks((DEVELOPMENT,)), "https://jobs.example")
+        self.pricing = Pricing(
+            lambda network: self.facilitator.offers(network),  # which a test may replace
+            Networks((DEVELOPMENT,)),
+            "https://jobs.example",
+        )
         self.paygate = Paygate(
             ledger=self.ledger,
             facilitator=self.facilitator,
@@ -724,10 +728,9 @@ def test_settled_is_what_the_facilitator_said(gate):
 def test_nobody_signs_anew_because_their_network_is_away_for_a_while(gate, is_judged):
     base = NETWORKS["eip155:8453"]
     gate.paygate._pricing = Pricing(
-        gate.facilitator,
+        lambda network: is_judged or network == base,
         Networks((DEVELOPMENT, base)),
         "https://jobs.example",
-        can_judge=lambda network: is_judged or network == base,
     )
 
     if is_judged:

@@ -223,7 +223,7 @@ class Worker:
             history.chain, history.by_nonce, cross, lambda: history.pick(LAGS), history.note
         )
         catalogue: Any = WorkerCatalogue(history, cross)
-        pricing = Pricing(facilitator, NETWORKS, "https://shop.test")
+        pricing = Pricing(facilitator.offers, NETWORKS, "https://shop.test")
         settling = Settlement(
             ledger=ledger,
             facilitator=facilitator,

@@ -9,7 +9,6 @@ from x402jobs.domain.networks import Network, Networks
 from x402jobs.domain.payment import PaymentRequirements
 from x402jobs.domain.prompt_template import PromptTemplate
 from x402jobs.domain.quote import Quote, body_fields
-from x402jobs.ports import Facilitator
 
 ASK = "Payment required: send it as PAYMENT-SIGNATURE."
 
@@ -18,15 +17,10 @@ class Pricing:
     """Writes quotes. Takes no money and knows no payment."""
 
     def __init__(
-        self,
-        facilitator: Facilitator,
-        networks: Networks,
-        public_url: str,
-        can_judge: Callable[[Network], bool] = lambda _: True,
+        self, takes: Callable[[Network], bool], networks: Networks, public_url: str
     ) -> None:
-        """`can_judge` says whether it could be told, now, what became of a payment."""
-        self._facilitator = facilitator
-        self._can_judge = can_judge
+        """`takes` says whether payments on a network can be taken now."""
+        self._takes = takes
         self.networks = networks
         self._public_url = public_url
 
@@ -58,7 +52,7 @@ class Pricing:
         requirements = tuple(
             PaymentRequirements(network, template.price, listing.pay_to)
             for network in networks
-            if self._facilitator.offers(network) and self._can_judge(network)
+            if self._takes(network)
         )
         if not requirements:
             raise FacilitatorUnavailable()
