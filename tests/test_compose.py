@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.nginx import certificate
 from tests.redis import redis_server
 from tests.tools import need
-from tests.wire.test_nginx import certificate
 from x402jobs.settings import Settings
 
 DEPLOY = Path(__file__).parents[1] / "deploy"

@@ -22,8 +22,8 @@ import httpx
 from tests.conftest import PAY_TO, RAIN, decoded, events, text_of
 from tests.image.build import BASE, IMAGE, NEED, ROOT, Images, checkout
 from tests.image.container import Container, container
+from tests.nginx import nginx
 from tests.waiting import eventually, free_port
-from tests.wire.test_nginx import nginx
 from x402jobs.devkit.claude_server import ClaudeServer
 from x402jobs.devkit.wallet import Wallet, sign
 

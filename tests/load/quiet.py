@@ -4,9 +4,9 @@ from pathlib import Path
 
 from tests.conftest import events, text_of
 from tests.load.site import Report
+from tests.nginx import nginx
 from tests.waiting import free_port
 from tests.wire.conftest import Answer, Server, serving
-from tests.wire.test_nginx import nginx
 
 
 def quiet(at: Path, silence: float, whole: float) -> Report:

@@ -17,8 +17,8 @@ from benchmarks.processes import ROOT, Service, clean_environment, free_port
 from benchmarks.shop import PATH, Shop
 from tests.beneath import Embedded
 from tests.load.crowd import Reply, ask
+from tests.nginx import nginx
 from tests.waiting import eventually
-from tests.wire.test_nginx import nginx
 from x402jobs.devkit.wallet import sign
 
 UNLIMITED = {"PAYER_CALLS_AT_ONCE": "100000", "SETTLEMENTS_AT_ONCE": "100000"}

@@ -10,10 +10,10 @@ from typing import Any
 from urllib.parse import urlencode
 
 from tests.conftest import CREATOR_KEY
+from tests.nginx import nginx
 from tests.supabase.postgres import Postgres
 from tests.waiting import free_port
 from tests.wire.conftest import ROOT, Server, serving
-from tests.wire.test_nginx import nginx
 from x402jobs.domain.coords import Coords
 from x402jobs.domain.secret import Secret
 from x402jobs.domain.tile import Tile

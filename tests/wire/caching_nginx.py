@@ -2,18 +2,15 @@
 
 import os
 import pwd
-import signal
 import socket
-import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.tools import need
+from tests.nginx import TEMPORARY, running
 from tests.waiting import eventually, free_port
 
-TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 CONFIGURATION = """
 user {me};
 pid {directory}/nginx.pid;
@@ -62,7 +59,6 @@ class Cache:
 @contextmanager
 def caching(directory: Path, shop: int) -> Iterator[Cache]:
     """The real nginx in front of the shop's port, as a process of ours."""
-    program = need("nginx")
     directory.mkdir()
     cache = Cache(free_port(), free_port())
     temporary = " ".join(f"{name}_temp_path {directory}/{name};" for name in TEMPORARY)
@@ -74,23 +70,9 @@ def caching(directory: Path, shop: int) -> Iterator[Cache]:
         heeds=cache.heeds,
         deaf=cache.deaf,
     )
-    (directory / "nginx.conf").write_text(configuration)
-    process = subprocess.Popen(
-        [program, "-p", directory, "-c", directory / "nginx.conf", "-g", "daemon off;"],
-        stdin=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,  # before its own log is open: it complains of not being root
-        start_new_session=True,
-    )
-    try:
+    with running(directory, configuration):
         assert eventually(lambda: _listens(cache.deaf)), (directory / "error.log").read_text()
         yield cache
-    finally:
-        process.send_signal(signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(10)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def _listens(port: int) -> bool:

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
+from tests.nginx import certificate
 from tests.tools import need
 from tests.waiting import eventually
 from tests.wire.account import DOOR, Account, behind_nginx, documented, printed, prompts
 from tests.wire.chromium import Chromium, Page, Visitor, chromium
 from tests.wire.conftest import HEARTBEAT_SECONDS, Server
 from tests.wire.test_leaving import released_after
-from tests.wire.test_nginx import certificate
 from x402jobs.devkit.wallet import Wallet
 
 pytestmark = pytest.mark.wire
