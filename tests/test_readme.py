@@ -1,5 +1,6 @@
 """What the README tells a newcomer is so."""
 
+import json
 import os
 import re
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import text_of
 from tests.tools import need
 from x402jobs.cli.template_file import parameters_of, read_template
 from x402jobs.devkit.demo import Demo
@@ -76,7 +78,9 @@ def test_the_curl_example_prints_events_as_they_are_written(demo: Demo, tmp_path
 
     printed = output_of("sh", "-c", command, cwd=tmp_path, TOKEN=demo.creator_token)
 
-    assert printed.startswith('data: {"type":"text","content":"Rain"}\n\ndata: ')
+    said = [json.loads(event.removeprefix("data: ")) for event in printed.split("\n\n")[:-1]]
+    assert printed.startswith('data: {"type":"text","content":"Rain')
+    assert text_of(said) == ANSWER
 
 
 def test_the_template_in_the_readme_can_be_sold_as_it_stands(tmp_path: Path) -> None:
