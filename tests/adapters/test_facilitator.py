@@ -13,12 +13,15 @@ from typing import Any
 import pytest
 from eth_account import Account
 from eth_utils import to_checksum_address
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from x402.mechanisms.evm import constants as reasons
+from x402.mechanisms.evm.eip712 import hash_eip3009_authorization
+from x402.mechanisms.evm.types import ExactEIP3009Authorization
 from x402.schemas import SettleResponse, SupportedKind, SupportedResponse, VerifyResponse
 
 from x402jobs.adapters.facilitator import DEFINITE, RemoteFacilitator, X402Facilitator, recover
+from x402jobs.adapters.facilitator.signer import digest_of
 from x402jobs.devkit.development_ledger import GRANT, DevelopmentLedger
 from x402jobs.devkit.facilitator_server import FacilitatorServer
 from x402jobs.devkit.wallet import Wallet, sign
@@ -399,6 +402,23 @@ def test_no_bytes_make_the_signer_raise(signed, signature):
     found = recover(signed, signature, DEVELOPMENT)
 
     assert found is None or (len(found) == 42 and found == found.lower())
+
+
+@given(signed=AUTHORIZATIONS, network=st.sampled_from([*NETWORKS.values(), DEVELOPMENT]))
+def test_what_is_signed_is_what_the_sdk_says_it_is(signed, network):
+    assume(max(signed.value, signed.valid_after, signed.valid_before) < 2**256)
+    theirs = ExactEIP3009Authorization(
+        from_address=signed.payer,
+        to=signed.to,
+        value=str(signed.value),
+        valid_after=str(signed.valid_after),
+        valid_before=str(signed.valid_before),
+        nonce=signed.nonce,
+    )
+
+    assert digest_of(signed, network) == hash_eip3009_authorization(
+        theirs, network.chain_id, network.token, network.token_name, network.token_version
+    )
 
 
 # Facilitators that fail, lie or mumble

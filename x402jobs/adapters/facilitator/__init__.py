@@ -6,6 +6,7 @@ The SDK's Flask middleware is not used: it buffers whole answers (research/x402-
 import re
 import sys
 from collections.abc import Iterable
+from functools import lru_cache
 
 import structlog
 from eth_utils.address import to_checksum_address
@@ -210,7 +211,7 @@ class _Presented(PaymentPayload):
         takes no other, and says after verifying that the transaction has failed."""
         presented = cls.model_validate(payment.as_json(requirements))
         signed = presented.payload["authorization"]
-        signed |= {name: to_checksum_address(signed[name]) for name in ("from", "to")}
+        signed |= {name: _spelled(signed[name]) for name in ("from", "to")}
         return presented
 
     @property
@@ -249,6 +250,10 @@ class _Witness:
         if isinstance(payload, _Presented):
             payload.note(answer)
         return answer
+
+
+_spelled = lru_cache(maxsize=1024)(to_checksum_address)
+"""EIP-55's spelling, a hash for each address: they come again at settling, and many come often."""
 
 
 def _asked(requirements: PaymentRequirements) -> AskedRequirements:
