@@ -28,8 +28,8 @@ class Database:
     """One connection a process, opened on first use, closed before a fork and opened again after.
 
     `schema` is run once, by whichever process comes first; a file made by an earlier version is
-    brought up to it by those of the `upgrades` (from 1 to 2, from 2 to 3, …) it lacks. `durable`
-    commits survive a power cut (`synchronous=FULL`), others only the death of the process. Every
+    brought up to it by those of the `upgrades` (from 1 to 2, from 2 to 3, …) it lacks. What is
+    `durable` survives a power cut (`synchronous=FULL`), the rest only the process's death. Every
     SQLite error becomes StoreUnavailable. A lock lets threads take turns: nothing may yield to
     gevent while a transaction is open, and SQLite itself never does.
     """
@@ -40,7 +40,7 @@ class Database:
         self._path = path
         self._schema = schema
         self._upgrades = upgrades
-        self._synchronous = "FULL" if durable else "NORMAL"
+        self._durable = durable
         self._handle: _Handle | None = None
         _databases.add(self)
 
@@ -50,15 +50,20 @@ class Database:
             return connection.execute(sql, values).fetchall()
 
     @contextmanager
-    def write(self, patience: float | None = None) -> Iterator[sqlite3.Connection]:
+    def write(
+        self, patience: float | None = None, *, durable: bool = True
+    ) -> Iterator[sqlite3.Connection]:
         """One transaction that has the write lock from its beginning; undone by an exception.
 
+        It waits for the disk, and the whole worker with it, unless it need not be `durable`.
         While another process has the lock, waiting is done here and not by SQLite, which waits in
         C: the whole worker would stand still.
         """
+        synchronous = "FULL" if self._durable and durable else "NORMAL"
         until = time.monotonic() + (BUSY_SECONDS if patience is None else patience)
         while True:
             with self.connection() as connection:
+                connection.execute(f"PRAGMA synchronous = {synchronous}")
                 if _begin(connection, is_last=time.monotonic() >= until):
                     try:
                         yield connection
@@ -113,7 +118,6 @@ class Database:
             )
             connection.row_factory = sqlite3.Row
             connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute(f"PRAGMA synchronous = {self._synchronous}")
             self._prepare(connection)
             connection.execute("PRAGMA foreign_keys = ON")
         return connection

@@ -97,13 +97,17 @@ _SALES = """
 
 
 class SqliteLedger:
-    """ports.Ledger over SQLite."""
+    """ports.Ledger over SQLite.
+
+    A claim and a beat do not wait for the disk, and the whole worker with them: what a power cut
+    can take away of them is a call that nobody has paid for. Every other step is on the disk first.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def claim(self, execution: Execution) -> Execution | None:
-        with self._database.write() as connection:
+        with self._database.write(durable=False) as connection:
             rows = connection.execute(_CLAIM, to_row(execution)).fetchall()
         return to_execution(rows[0]) if rows else None
 
@@ -145,7 +149,7 @@ class SqliteLedger:
             connection.execute(_INSERT, to_row(execution))
 
     def beat(self, worker: str) -> None:
-        with self._database.write() as connection:
+        with self._database.write(durable=False) as connection:
             connection.execute(
                 f"""INSERT INTO x402_workers (id, seen_at) VALUES (?, {_CLOCK})
                 ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at""",
