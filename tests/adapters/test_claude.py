@@ -15,6 +15,7 @@ import traceback
 from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
+from http.client import HTTPResponse
 from ipaddress import ip_address
 from threading import Barrier, Thread
 
@@ -24,6 +25,7 @@ import pytest
 from anthropic.resources.messages import DEPRECATED_MODELS
 
 from x402jobs.adapters.claude import Claude, retirements, transport
+from x402jobs.adapters.claude.call import Call
 from x402jobs.devkit.claude_reply import simulated_text
 from x402jobs.devkit.claude_server import ClaudeServer, recorded_stream
 from x402jobs.domain.errors import (
@@ -75,8 +77,8 @@ def claude(server):
 @pytest.fixture
 def dialled(monkeypatch):
     """The connections made."""
-    made, dial = [], transport._dial
-    monkeypatch.setattr(transport, "_dial", lambda *about: made.append(about) or dial(*about))
+    made, dial = [], transport.dial
+    monkeypatch.setattr(transport, "dial", lambda *about: made.append(about) or dial(*about))
     return made
 
 
@@ -620,14 +622,17 @@ def test_a_late_hang_up_does_not_reach_the_next_call_on_the_connection(claude, s
 
 def test_a_connection_is_let_go_of_before_it_is_given_back():
     ours, theirs = socket.socketpair()
-    call = transport.Call()
-    call.hold(ours)
+    theirs.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+    call, line = Call(), transport.Line(ours)
+    line.work_for(call)
+    call.listen(1.0)
+    response = HTTPResponse(line)
+    response.begin()
 
-    class Parts:
-        def close(self):
-            call.hang_up()  # the worst moment: the next call may have the connection already
+    def keep(_):
+        call.hang_up()  # the worst moment: the next call may have the line already
 
-    transport._Body(Parts(), call).close()
+    transport.Body(response, line, keep).close()
 
     with ours, theirs:
         theirs.sendall(b"for the next call")

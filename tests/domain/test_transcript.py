@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from x402jobs.alarms import Bell
 from x402jobs.domain.events import Done
 from x402jobs.domain.execution import Execution, Kind, State
 from x402jobs.domain.transcript import PARTS_AT_ONCE, Transcript
@@ -40,7 +41,7 @@ def in_threads(*works):
 def heard(transcript):
     """All that a follower hears; a long silence is a word that rang for nobody."""
     said = []
-    for each in transcript.follow(PATIENT):
+    for each in transcript.follow(Bell(PATIENT)):
         assert each is not None, said
         said.append(each)
     return said
@@ -67,7 +68,7 @@ def test_a_transcript_from_the_store_is_followed_like_a_live_one(text, expected)
 def test_a_follower_leaves_out_what_they_have_already(after, joined):
     parts = ["Ra", "\U0001f327", "in", "", "\ud83c", "\udf27"]
     transcript = Transcript()
-    follower, said = transcript.follow(0.001, after), []
+    follower, said = transcript.follow(Bell(0.001), after), []
     for part in parts:
         transcript.write(part)
         if not joined:
@@ -83,11 +84,11 @@ def test_a_follower_leaves_out_what_they_have_already(after, joined):
 def test_each_follower_reads_at_their_own_pace_from_the_beginning():
     transcript = Transcript()
     transcript.write("a")
-    early = transcript.follow(PATIENT)
+    early = transcript.follow(Bell(PATIENT))
     assert next(early) == "a"
     transcript.write("b")
     transcript.write("c")
-    late = transcript.follow(PATIENT)
+    late = transcript.follow(Bell(PATIENT))
 
     assert next(late) == "abc"
     assert next(early) == "bc"
@@ -97,7 +98,7 @@ def test_each_follower_reads_at_their_own_pace_from_the_beginning():
 
 def test_silence_is_none_again_and_again_and_costs_no_words():
     transcript = Transcript()
-    follower = transcript.follow(0.01)
+    follower = transcript.follow(Bell(0.01))
 
     assert [next(follower), next(follower)] == [None, None]
     transcript.write("a")
@@ -133,7 +134,7 @@ MOMENTS = [
 
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("nth", [1, 2])
-def test_what_is_said_at_any_moment_of_a_followers_look_is_heard(monkeypatch, moment, nth):
+def test_what_is_said_at_any_moment_of_a_followers_look_is_heard(moment, nth):
     """The two threads' steps in every order that matters."""
     counts = dict.fromkeys(MOMENTS, 0)
 
@@ -143,7 +144,7 @@ def test_what_is_said_at_any_moment_of_a_followers_look_is_heard(monkeypatch, mo
             transcript.write("last words")
             transcript.close(END)
 
-    class Bell:
+    class Watching:
         rung = False
 
         def set(self):
@@ -154,10 +155,13 @@ def test_what_is_said_at_any_moment_of_a_followers_look_is_heard(monkeypatch, mo
             self.rung = False
             now("after the bell is silenced")
 
-        def wait(self, silence):
+        def wait(self):
             now("before waiting")
             assert self.rung or "last" not in transcript.text, "nobody rang for the last words"
             return self.rung
+
+        def cancel(self):
+            pass
 
     class Watched(Transcript):
         @property
@@ -171,11 +175,10 @@ def test_what_is_said_at_any_moment_of_a_followers_look_is_heard(monkeypatch, mo
         def ending(self, ending):
             self.__dict__["ending"] = ending
 
-    monkeypatch.setattr("x402jobs.domain.transcript.Event", Bell)
     transcript = Watched()
     transcript.write("first words, ")
 
-    *said, ending = transcript.follow(PATIENT)
+    *said, ending = transcript.follow(Watching())
 
     assert "".join(filter(None, said)) == "first words, last words"
     assert ending is END
@@ -185,7 +188,7 @@ def test_what_is_said_at_any_moment_of_a_followers_look_is_heard(monkeypatch, mo
 def test_who_leaves_is_not_rung_for_any_more(leave):
     transcript = Transcript()
     transcript.write("a")
-    follower = transcript.follow(0.01)
+    follower = transcript.follow(Bell(0.01))
     if leave != "before listening":
         assert next(follower) == "a"
     if leave == "at the end":
@@ -272,7 +275,7 @@ def test_who_was_away_gets_what_they_missed_in_pieces_and_holds_one_of_them():
         transcript.write(part)
     transcript.close(END)
 
-    *pieces, ending = transcript.follow(1.0)
+    *pieces, ending = transcript.follow(Bell(1.0))
 
     assert ("".join(pieces), ending) == ("".join(parts), END)
     assert len(pieces) == 3

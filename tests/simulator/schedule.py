@@ -178,6 +178,20 @@ class Bell:
         return self._rung
 
 
+class Silent(Bell):
+    """x402jobs.alarms.Bell: its wait ends after a silence too."""
+
+    def __init__(self, silence: float) -> None:
+        super().__init__()
+        self._silence = silence
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return super().wait(self._silence)
+
+    def cancel(self) -> None:
+        pass
+
+
 class Task:
     """threading.Thread as an actor of the process that starts it."""
 

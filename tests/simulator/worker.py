@@ -21,9 +21,8 @@ from tests.simulator.peers import (
     WorkerClaude,
     WorkerFacilitator,
 )
-from tests.simulator.schedule import Bell, Killed, Process, Schedule, Task
+from tests.simulator.schedule import Bell, Killed, Process, Schedule, Silent, Task
 from x402jobs.blueprints import instant
-from x402jobs.domain import transcript
 from x402jobs.domain.errors import CallerLeft, StoreUnavailable, Superseded, TransferUsed
 from x402jobs.domain.execution import Execution, State
 from x402jobs.domain.listing import Listing
@@ -359,11 +358,10 @@ def staged() -> Iterator[None]:
         for module, names in (
             (agentic, ("Event", "Thread")),
             (recovery, ("Thread",)),
-            (runs, ("Event", "Thread")),
+            (runs, ("Bell", "Event", "Thread")),
             (settlement, ("Event",)),
-            (transcript, ("Event",)),
         )
-        for name, what in (("Event", Bell), ("Thread", Task))
+        for name, what in (("Bell", Silent), ("Event", Bell), ("Thread", Task))
         if name in names
     ]
     logs = [patch.object(each, "log", LOG) for each in (paygate, recovery, runs, settlement)]

@@ -1,7 +1,7 @@
 """What has been said so far and how it ended; any number of followers, no queue."""
 
 from collections.abc import Iterator
-from threading import Event
+from typing import Protocol
 
 from x402jobs.domain.events import Ending
 
@@ -9,16 +9,30 @@ PARTS_AT_ONCE = 256
 """What was missed is joined by so many: a follower that stands still holds a piece, not a copy."""
 
 
+class Bell(Protocol):
+    """What a follower is woken by: an event that is set and cleared, and its wait."""
+
+    def set(self) -> None: ...
+    def clear(self) -> None: ...
+    def wait(self) -> bool:
+        """Until it is set, or for as long as this follower bears silence: false then."""
+        ...
+
+    def cancel(self) -> None:
+        """Nobody waits any more."""
+        ...
+
+
 class Transcript:
     """Written by one thread, followed by any number, at any time, each from where they like.
 
-    A follower owns one Event and an offset. A Condition costs twice as much, a queue per follower
+    A follower owns one bell and an offset. A Condition costs twice as much, a queue per follower
     keeps a copy of the answer per follower (decision 0003).
     """
 
     def __init__(self, text: str = "", ending: Ending | None = None) -> None:
         self._parts = [text] if text else []
-        self._bells: set[Event] = set()
+        self._bells: set[Bell] = set()
         self.ending = ending
 
     @property
@@ -41,13 +55,13 @@ class Transcript:
         self.ending = ending
         self._ring()
 
-    def follow(self, silence: float, after: int = 0) -> Iterator[str | Ending | None]:
-        """Yield the text as it comes, None after each `silence` seconds without any, then the end.
+    def follow(self, bell: Bell, after: int = 0) -> Iterator[str | Ending | None]:
+        """Yield the text as it comes, None after each silence that the bell ends, then the end.
 
         What was missed is joined: a late or slow follower gets few large pieces. The first `after`
         code points are left out; beyond the end of the text there is the ending alone.
         """
-        bell, read = Event(), 0
+        read = 0
         self._bells.add(bell)
         try:
             while True:
@@ -61,10 +75,11 @@ class Transcript:
                 elif ending is not None:
                     yield ending
                     return
-                elif not bell.wait(silence):
+                elif not bell.wait():
                     yield None
         finally:
             self._bells.discard(bell)
+            bell.cancel()
 
     def _ring(self) -> None:
         for bell in tuple(self._bells):

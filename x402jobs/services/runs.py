@@ -6,6 +6,7 @@ from threading import Event, Lock, Thread
 import structlog
 
 from x402jobs import metrics
+from x402jobs.alarms import Bell
 from x402jobs.carried import carried
 from x402jobs.domain.errors import (
     AnswerExpired,
@@ -60,8 +61,8 @@ class Follower:
         self._leave: Callable[[], None] | None = leave
 
     def events(self, silence: float) -> Iterator[str | Ending | None]:
-        """What is said from there on (Transcript.follow)."""
-        return self._transcript.follow(silence, self.after)
+        """What is said from there on, None after each `silence` seconds without anything."""
+        return self._transcript.follow(Bell(silence), self.after)
 
     @property
     def is_over(self) -> bool:

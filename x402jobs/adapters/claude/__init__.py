@@ -11,15 +11,12 @@ from anthropic.resources.messages import DEPRECATED_MODELS
 
 from x402jobs.adapters.claude.keys import check_key
 from x402jobs.adapters.claude.speech import ClaudeSpeech
-from x402jobs.adapters.claude.transport import Transport
+from x402jobs.adapters.claude.transport import WRITE_SECONDS, Transport
 from x402jobs.domain.prompt_template import Prompt
 from x402jobs.domain.secret import Secret
 from x402jobs.settings import Settings
 
 __all__ = ["Claude", "ClaudeSpeech", "retirements"]
-
-WRITE_SECONDS = 10.0
-"""Limit on each write of a request; a prompt is at most 200 KB."""
 
 
 class Claude:
@@ -60,7 +57,7 @@ class Claude:
     def _build(self) -> anthropic.Anthropic:
         settings = self._settings
         http_client = httpx2.Client(
-            transport=Transport(httpx2.create_ssl_context(trust_env=False)),
+            transport=Transport(settings.claude_url, httpx2.create_ssl_context(trust_env=False)),
             trust_env=False,  # no proxy and no .netrc of the environment's may see a key
             follow_redirects=False,
             # A compressed stream would save nothing and could hold words back.

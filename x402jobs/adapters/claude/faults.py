@@ -8,9 +8,9 @@ import math
 import time
 from calendar import timegm
 from email.utils import parsedate
+from http.client import HTTPException
 
 import anthropic
-import httpcore2
 import structlog
 
 from x402jobs.domain.errors import (
@@ -96,11 +96,11 @@ def translate(error: Exception, *, answering: bool) -> ModelError:
         case anthropic.APIStatusError():
             retry_after = error.response.headers.get("retry-after")
             return refusal(error.status_code, error.type, error.api_message, retry_after)
-        case anthropic.APITimeoutError() | httpcore2.TimeoutException():
+        case anthropic.APITimeoutError() | TimeoutError():
             return TimedOut()
-        case httpcore2.RemoteProtocolError() if answering:
+        case HTTPException() if answering:
             return Truncated()
-        case httpcore2.NetworkError() | httpcore2.RemoteProtocolError():
+        case OSError() | HTTPException():
             return NetworkError()
         case anthropic.APIConnectionError(__cause__=Exception() as cause):
             return translate(cause, answering=answering)

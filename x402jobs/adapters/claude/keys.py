@@ -7,8 +7,8 @@ from copy import copy
 import anthropic
 import jiter
 
+from x402jobs.adapters.claude.call import Call, speaking
 from x402jobs.adapters.claude.faults import translate
-from x402jobs.adapters.claude.transport import Call, speaking
 from x402jobs.domain.errors import InvalidApiKey, ModelError
 from x402jobs.domain.secret import Secret
 

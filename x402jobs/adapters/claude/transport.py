@@ -1,24 +1,28 @@
-"""Connections to Claude on which any thread can hang up at any moment.
+"""HTTP/1.1 to Claude over sockets that any thread can shut down at any moment.
 
-The httpx2 client shows a connection's socket only once the response's headers are there, so a call
-that is still connecting or waiting could not be ended. httpcore2 lets us bring the sockets
-ourselves; everything else about HTTP stays its business.
+The httpx2 client has a socket to show only once the response's headers are there, so a call that is
+still connecting or waiting could not be ended. Here the sockets are ours, and what is said on them
+is `http.client`'s business: a third of the CPU that httpx2's own connections take for a delta, and
+no list of them all to walk through for each call (docs/decisions/0018).
 """
 
 import os
 import select
 import socket
 import ssl
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from errno import EINPROGRESS
+from http.client import HTTPConnection, HTTPResponse, IncompleteRead
+from io import BufferedReader, RawIOBase
 from threading import Lock
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
-import httpcore2
 import httpx2
+
+from x402jobs.adapters.claude.call import Call, shut, speaking
 
 KEEPALIVE_CONNECTIONS = 100
 KEEPALIVE_SECONDS = 15.0
@@ -27,216 +31,214 @@ GLANCE_MILLISECONDS = 20
 
 `shutdown` ends a connect on Linux, but not one that is about to start, and not on other systems.
 """
+WRITE_SECONDS = 10.0
+"""Limit on each write of a request; a prompt is at most 200 KB."""
+BUFFER_BYTES = 4096
+"""Of each open stream. Claude's events are a tenth of it."""
 
 
-class Call:
-    """One call, which may be hung up on and has a limit on its whole length.
+class Line(RawIOBase):
+    """A socket, as http.client writes on it and reads from it. It works for one call at a time.
 
-    Holds a socket while the socket works for it, and no longer: a connection that has gone back to
-    the pool belongs to the next call.
+    http.client closes what it is done with; whether the next call gets it is decided here, so that
+    `close` means nothing and `end` ends it.
     """
 
-    def __init__(self) -> None:
-        self.closed = False
-        self._until = float("inf")
-        self._socket: socket.socket | None = None
-        self._lock = Lock()
-
-    def limit(self, seconds: float) -> None:
-        """End in `seconds` from now, unless an earlier end is set already."""
-        self._until = min(self._until, monotonic() + seconds)
-
-    def within(self, seconds: float | None) -> float:
-        """`seconds`, or less if the call ends sooner. Raises TimeoutError when it has ended."""
-        left = self._until - monotonic()
-        if left <= 0:
-            raise TimeoutError
-        return left if seconds is None else min(left, seconds)
-
-    def hold(self, sock: socket.socket) -> None:
-        """Let `sock` work for this call. Raises ConnectionAbortedError after a hang-up."""
-        with self._lock:
-            if self.closed:
-                raise ConnectionAbortedError
-            self._socket = sock
-
-    def let_go(self) -> None:
-        """From here on a hang-up touches no socket."""
-        with self._lock:
-            self._socket = None
-
-    def hang_up(self) -> None:
-        """End whatever the call waits for, in any thread."""
-        with self._lock:
-            self.closed = True
-            if self._socket is not None:
-                _shut(self._socket)
-
-
-speaking: ContextVar[Call] = ContextVar("speaking")
-"""The call in whose name this thread or greenlet uses the transport."""
-
-
-class Line(httpcore2.NetworkStream):
-    """A connection. It works for whichever call last wrote on it."""
-
-    def __init__(self, sock: socket.socket, call: Call) -> None:
+    def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
+        self._call = Call()
+        self.free_since = 0.0
+
+    def work_for(self, call: Call) -> None:
+        """Each wait is the call's from here. Raises ConnectionAbortedError after a hang-up."""
         self._call = call
+        call.hold(self._socket)
 
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        with _said_as(httpcore2.ReadTimeout, httpcore2.ReadError):
-            self._socket.settimeout(self._call.within(timeout))
-            return self._socket.recv(max_bytes)
+    def sendall(self, data: bytes) -> None:
+        """Write it all."""
+        self._socket.settimeout(self._call.within(WRITE_SECONDS))
+        self._socket.sendall(data)
 
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._call = speaking.get()
-        # httpcore2 forgives a WriteError and waits for a response all the same; to a call that was
-        # hung up on before it wrote, none would come.
-        with _said_as(httpcore2.WriteTimeout, httpcore2.NetworkError):
-            self._call.hold(self._socket)
-        with _said_as(httpcore2.WriteTimeout, httpcore2.WriteError):
-            self._socket.settimeout(self._call.within(timeout))
-            self._socket.sendall(buffer)
+    def makefile(self, _: str) -> BufferedReader:
+        """What one response is read from. The waits for it have no timer each: see alarms.py."""
+        self._socket.settimeout(None)
+        return BufferedReader(self, BUFFER_BYTES)
 
-    def start_tls(
-        self,
-        ssl_context: ssl.SSLContext,
-        server_hostname: str | None = None,
-        timeout: float | None = None,
-    ) -> "Line":
-        sock = self._socket
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def readinto(self, into: Any) -> int:
+        """Wait for some bytes; none are the end."""
+        call = self._call
+        call.heard()
         try:
-            with _said_as(httpcore2.ConnectTimeout, httpcore2.ConnectError):
-                # The handshake comes after `hold`, and not inside `wrap_socket`: that empties the
-                # socket it is given, and until it returns nobody could hang up on the new one.
-                sock = ssl_context.wrap_socket(
-                    sock, server_hostname=server_hostname, do_handshake_on_connect=False
-                )
-                self._call.hold(sock)
-                sock.settimeout(self._call.within(timeout))
-                sock.do_handshake()
-        except BaseException:
-            self._call.let_go()
-            sock.close()
-            raise
-        return Line(sock, self._call)
+            return self._socket.recv_into(into)
+        finally:
+            if call.late:
+                raise TimeoutError
 
     def close(self) -> None:
+        """See above."""
+
+    def let_go(self) -> None:
+        """From here on the call that it worked for does not reach it."""
         self._call.let_go()
-        _shut(self._socket)  # closing alone would leave a read in another thread where it is
+
+    def end(self) -> None:
+        """Close the socket; nobody waits on it any more."""
+        self._call.let_go()
+        shut(self._socket)
         self._socket.close()
 
-    def get_extra_info(self, info: str) -> Any:
-        match info:
-            case "ssl_object":
-                # httpcore2 asks it which protocol was negotiated; the socket knows that too.
-                return self._socket if isinstance(self._socket, ssl.SSLSocket) else None
-            case "is_readable":  # on an idle connection: Claude has closed it
-                return self._is_readable()
-        return None
+    @property
+    def is_alive(self) -> bool:
+        """Whether, idle, it can be used again: Claude has neither closed it nor said anything.
 
-    def _is_readable(self) -> bool:
-        """Asked of every idle connection at every call: gevent's poll would cost half a call."""
+        gevent's poll would cost half a call.
+        """
         self._socket.settimeout(0)
         try:
             # Not SSLSocket's own, which takes no flags.
             socket.socket.recv(self._socket, 1, socket.MSG_PEEK)
         except BlockingIOError:
-            return False
+            return True
         except OSError:
             pass
-        return True
-
-
-class Exchange(httpcore2.NetworkBackend):
-    """Makes connections for the call that is speaking."""
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
-    ) -> Line:
-        """Try each address of `host` in turn, each for `timeout` seconds.
-
-        Looking up the name is the system's business: it alone cannot be hung up on.
-        """
-        call = speaking.get()
-        with _said_as(httpcore2.ConnectTimeout, httpcore2.ConnectError):
-            *others, last = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            for address in others:
-                with suppress(OSError):
-                    return Line(_dial(call, address, timeout), call)
-            return Line(_dial(call, last, timeout), call)
+        return False
 
 
 class Transport(httpx2.BaseTransport):
-    """HTTP/1.1 over `Line`s.
+    """Requests to one address, each over a line of its own; free ones are kept for a while.
 
-    Raises httpcore2's exceptions as they are; `faults.translate` is their only reader.
+    Raises OSError and http.client's exceptions as they are; `faults.translate` is their reader.
     """
 
-    def __init__(self, ssl_context: ssl.SSLContext) -> None:
-        self._pool = httpcore2.ConnectionPool(
-            ssl_context=ssl_context,
-            max_connections=None,  # the server limits its own work; waiting here would be hidden
-            max_keepalive_connections=KEEPALIVE_CONNECTIONS,
-            keepalive_expiry=KEEPALIVE_SECONDS,
-            network_backend=Exchange(),
-        )
+    def __init__(self, url: str, ssl_context: ssl.SSLContext) -> None:
+        place = httpx2.URL(url)
+        self._host = place.host
+        self._port = place.port or (443 if place.scheme == "https" else 80)
+        self._ssl_context = ssl_context if place.scheme == "https" else None
+        self._free: deque[Line] = deque()
+        self._lock = Lock()
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        url = request.url
-        response = self._pool.handle_request(
-            httpcore2.Request(
-                method=request.method,
-                url=httpcore2.URL(
-                    scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
-                ),
-                headers=request.headers.raw,
-                content=request.stream,
-                extensions=request.extensions,
-            )
-        )
+        call = speaking.get()
+        limits = request.extensions["timeout"]
+        line = self._kept() or self._dial(call, limits["connect"])
+        try:
+            line.work_for(call)
+            call.listen(limits["read"])
+            connection = HTTPConnection(self._host, self._port)
+            connection.sock = line
+            path = request.url.raw_path.decode("ascii")
+            connection.request(request.method, path, request.read(), dict(request.headers))
+            response = connection.getresponse()
+        except BaseException:
+            line.end()
+            raise
         return httpx2.Response(
-            status_code=response.status,
+            response.status,
             # The client is shared: one creator's cookies must not travel with another's key.
-            headers=[pair for pair in response.headers if pair[0].lower() != b"set-cookie"],
-            stream=_Body(response.stream, speaking.get()),
-            extensions=response.extensions,
+            headers=[pair for pair in response.getheaders() if pair[0].lower() != "set-cookie"],
+            stream=Body(response, line, self.keep),
         )
+
+    def keep(self, line: Line) -> None:
+        """Let the next call have it."""
+        line.free_since = monotonic()
+        with self._lock:
+            self._free.append(line)
+            self._end_old_ones()
 
     def close(self) -> None:
-        self._pool.close()
+        with self._lock:
+            while self._free:
+                self._free.pop().end()
+
+    def _kept(self) -> Line | None:
+        """The line that has been free for the shortest time, if there is one."""
+        with self._lock:
+            self._end_old_ones()
+            while self._free:
+                line = self._free.pop()
+                if line.is_alive:
+                    return line
+                line.end()
+        return None
+
+    def _end_old_ones(self) -> None:
+        free, oldest = self._free, monotonic() - KEEPALIVE_SECONDS
+        while free and (len(free) > KEEPALIVE_CONNECTIONS or free[0].free_since < oldest):
+            free.popleft().end()
+
+    def _dial(self, call: Call, seconds: float) -> Line:
+        """Try each address of the host in turn, each for so many seconds.
+
+        Looking up the name is the system's business: it alone cannot be hung up on.
+        """
+        *others, last = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        for address in others:
+            with suppress(OSError):
+                return self._secured(dial(call, address, seconds), call, seconds)
+        return self._secured(dial(call, last, seconds), call, seconds)
+
+    def _secured(self, sock: socket.socket, call: Call, seconds: float) -> Line:
+        if self._ssl_context is None:
+            return Line(sock)
+        try:
+            # The handshake comes after `hold`, and not inside `wrap_socket`: that empties the
+            # socket it is given, and until it returns nobody could hang up on the new one.
+            sock = self._ssl_context.wrap_socket(
+                sock, server_hostname=self._host, do_handshake_on_connect=False
+            )
+            call.hold(sock)
+            sock.settimeout(call.within(seconds))
+            sock.do_handshake()
+        except BaseException:
+            call.let_go()
+            sock.close()
+            raise
+        return Line(sock)
 
 
-class _Parts(Protocol):
-    def __iter__(self) -> Iterator[bytes]: ...
-    def close(self) -> None: ...
+class Body(httpx2.SyncByteStream):
+    """What one response says, in the pieces it comes in; `keep` gets a line that is free again."""
 
-
-class _Body(httpx2.SyncByteStream):
-    def __init__(self, parts: Any, call: Call) -> None:
-        self._parts: _Parts = parts
-        self._call = call
+    def __init__(self, response: HTTPResponse, line: Line, keep: Callable[[Line], None]) -> None:
+        self._response = response
+        self._line: Line | None = line
+        self._keep = keep
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(self._parts)
+        while piece := self._response.read1():
+            yield piece
+        if self._response.length:  # http.client says so of a chunked body alone
+            raise IncompleteRead(b"", self._response.length)
 
     def close(self) -> None:
-        # In this order: closing the parts may hand the connection to the next call at once.
-        self._call.let_go()
-        self._parts.close()
+        line, self._line = self._line, None
+        if line is None:
+            return
+        if self._is_whole:
+            line.let_go()  # first: whoever gets the line may have it at once
+            self._keep(line)
+        else:
+            line.end()
+
+    @property
+    def _is_whole(self) -> bool:
+        """Whether the next response would begin here."""
+        said = self._response
+        return not said.will_close and (said.isclosed() if said.chunked else said.length == 0)
 
 
-def _dial(
+def dial(
     call: Call,
     address: tuple[socket.AddressFamily, socket.SocketKind, int, str, Any],
-    timeout: float | None,
+    timeout: float,
 ) -> socket.socket:
+    """A connection that works for the call from its first moment on."""
     family, kind, protocol, _, target = address
     sock = socket.socket(family, kind, protocol)
     try:
@@ -261,19 +263,3 @@ def _dial(
         sock.close()
         raise
     return sock
-
-
-def _shut(sock: socket.socket) -> None:
-    with suppress(OSError):  # not connected any more
-        # Not SSLSocket's own: it first drops its TLS state, under the feet of a blocked reader.
-        socket.socket.shutdown(sock, socket.SHUT_RDWR)
-
-
-@contextmanager
-def _said_as(timeout: type[Exception], broken: type[Exception]) -> Iterator[None]:
-    try:
-        yield
-    except TimeoutError as error:
-        raise timeout from error
-    except OSError as error:
-        raise broken from error

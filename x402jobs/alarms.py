@@ -1,0 +1,130 @@
+"""Limits on waits that come again for every delta, without a timer for every wait.
+
+A timer is started and stopped around each timed wait: gevent's cost a fifth of the CPU that a delta
+takes (docs/decisions/0018). An alarm is set once, for all waits of a stream; each wait only puts it
+off, which is an assignment. One thread looks at the one that is due next.
+"""
+
+import os
+from collections.abc import Callable
+from heapq import heappop, heappush
+from threading import Event, Lock, Thread
+from time import monotonic
+
+
+class Alarm:
+    """Rings when so many seconds have passed since it was last put off, and after as many again."""
+
+    __slots__ = ("_due", "_ring", "_seconds")
+
+    def __init__(self, seconds: float, ring: Callable[[], object]) -> None:
+        self._seconds = seconds
+        self._ring: Callable[[], object] | None = ring
+        self._due = monotonic() + seconds
+
+    def put_off(self) -> None:
+        """Count from now."""
+        self._due = monotonic() + self._seconds
+
+    def cancel(self) -> None:
+        """It does not ring any more; only who was about to be rung may still be."""
+        self._ring = None
+
+    def look(self) -> float | None:
+        """Ring if it is due. When to look again (monotonic), or None where nobody waits for it."""
+        ring = self._ring
+        if ring is None:
+            return None
+        if self._due <= monotonic():
+            ring()
+            self.put_off()
+        return self._due
+
+
+class Alarms:
+    """All of a process. Any thread may set one; `ring` is called in a thread of theirs, and returns
+    at once."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._next: list[tuple[float, int, Alarm]] = []
+        """A heap, by when to look. What was put off since is looked at too early, once."""
+        self._set = 0
+        self._sooner = Event()
+        self._is_watched = False
+
+    def set(self, seconds: float, ring: Callable[[], object]) -> Alarm:
+        """An alarm that rings in so many seconds unless it is put off or cancelled."""
+        alarm = Alarm(seconds, ring)
+        with self._lock:
+            self._push(monotonic() + seconds, alarm)
+            if not self._is_watched:
+                self._is_watched = True
+                Thread(target=self._watch, name="alarms", daemon=True).start()
+            elif self._next[0][2] is alarm:
+                self._sooner.set()
+        return alarm
+
+    def _push(self, at: float, alarm: Alarm) -> None:
+        self._set += 1
+        heappush(self._next, (at, self._set, alarm))
+
+    def _watch(self) -> None:
+        """Look at each in its time, until there are none."""
+        while True:
+            self._sooner.clear()
+            with self._lock:
+                if not self._next:
+                    self._is_watched = False
+                    return
+                at, _, alarm = self._next[0]
+                if (left := at - monotonic()) <= 0:
+                    heappop(self._next)
+            if left > 0:
+                self._sooner.wait(left)
+            elif (again := alarm.look()) is not None:
+                with self._lock:
+                    self._push(again, alarm)
+
+
+ALARMS = Alarms()
+
+# A child has neither the thread nor anybody who waits; its lock may have been taken in the parent.
+os.register_at_fork(after_in_child=ALARMS.__init__)  # type: ignore[misc]
+
+
+class Bell:
+    """A threading.Event whose wait also ends after a silence of so many seconds."""
+
+    def __init__(self, silence: float) -> None:
+        self._silence = silence
+        self._rung = Event()
+        self._is_silent = False
+        self._alarm: Alarm | None = None
+
+    def set(self) -> None:
+        """End the wait, or the next one."""
+        self._rung.set()
+
+    def clear(self) -> None:
+        """What has rung until now does not count."""
+        self._rung.clear()
+
+    def wait(self) -> bool:
+        """Wait for `set`: true, or false after the silence."""
+        self._is_silent = False
+        if self._alarm is None:
+            self._alarm = ALARMS.set(self._silence, self._end_wait)
+        else:
+            self._alarm.put_off()
+        self._rung.wait()
+        return not self._is_silent
+
+    def cancel(self) -> None:
+        """Nobody waits any more."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+
+    def _end_wait(self) -> None:
+        self._is_silent = True
+        self._rung.set()
