@@ -11,20 +11,23 @@ from heapq import heappop, heappush
 from threading import Event, Lock, Thread
 from time import monotonic
 
+SHORTEST_SECONDS = 0.01
+"""One that rang for ever at once would leave no time for anybody else."""
+
 
 class Alarm:
     """Rings when so many seconds have passed since it was last put off, and after as many again."""
 
-    __slots__ = ("_due", "_ring", "_seconds")
+    __slots__ = ("_ring", "_seconds", "due")
 
     def __init__(self, seconds: float, ring: Callable[[], object]) -> None:
-        self._seconds = seconds
+        self._seconds = max(seconds, SHORTEST_SECONDS)
         self._ring: Callable[[], object] | None = ring
-        self._due = monotonic() + seconds
+        self.put_off()
 
     def put_off(self) -> None:
         """Count from now."""
-        self._due = monotonic() + self._seconds
+        self.due = monotonic() + self._seconds
 
     def cancel(self) -> None:
         """It does not ring any more; only who was about to be rung may still be."""
@@ -35,10 +38,10 @@ class Alarm:
         ring = self._ring
         if ring is None:
             return None
-        if self._due <= monotonic():
+        if self.due <= monotonic():
             ring()
             self.put_off()
-        return self._due
+        return self.due
 
 
 class Alarms:
@@ -57,7 +60,7 @@ class Alarms:
         """An alarm that rings in so many seconds unless it is put off or cancelled."""
         alarm = Alarm(seconds, ring)
         with self._lock:
-            self._push(monotonic() + seconds, alarm)
+            self._push(alarm.due, alarm)
             if not self._is_watched:
                 self._is_watched = True
                 Thread(target=self._watch, name="alarms", daemon=True).start()

@@ -11,6 +11,8 @@ from typing import Any, ClassVar
 
 from greenlet import getcurrent, greenlet
 
+from x402jobs.alarms import SHORTEST_SECONDS
+
 
 class Killed(BaseException):
     """The process is gone. Raised at every call of a port from now on, `finally` or not."""
@@ -215,3 +217,26 @@ class Task:
     def _run(self) -> None:
         self._target(*self._args)
         self._done.set()
+
+
+class Alarms:
+    """x402jobs.alarms.ALARMS, with an actor of its own for each."""
+
+    def set(self, seconds: float, ring: Callable[[], object]) -> "Alarm":
+        alarm = Alarm()
+        Task(alarm.watch, (seconds, ring)).start()
+        return alarm
+
+
+class Alarm:
+    """What nobody puts off here; it rings until it is cancelled."""
+
+    def __init__(self) -> None:
+        self._cancelled = Bell()
+
+    def watch(self, seconds: float, ring: Callable[[], object]) -> None:
+        while not self._cancelled.wait(max(seconds, SHORTEST_SECONDS)):
+            ring()
+
+    def cancel(self) -> None:
+        self._cancelled.set()

@@ -21,7 +21,7 @@ from tests.simulator.peers import (
     WorkerClaude,
     WorkerFacilitator,
 )
-from tests.simulator.schedule import Bell, Killed, Process, Schedule, Silent, Task
+from tests.simulator.schedule import Alarms, Bell, Killed, Process, Schedule, Silent, Task
 from x402jobs.blueprints import instant
 from x402jobs.domain.errors import CallerLeft, StoreUnavailable, Superseded, TransferUsed
 from x402jobs.domain.execution import Execution, State
@@ -349,6 +349,9 @@ class Log:
 LOG = Log()
 
 
+STAGED = {"ALARMS": Alarms(), "Bell": Silent, "Event": Bell, "Thread": Task}
+
+
 @contextmanager
 def staged() -> Iterator[None]:
     """The services with our clock's waiting and threads, and longer pauses: they are only looks."""
@@ -356,12 +359,17 @@ def staged() -> Iterator[None]:
     waits = [
         patch.object(module, name, what)
         for module, names in (
-            (agentic, ("Event", "Thread")),
+            (agentic, ("ALARMS", "Event")),
             (recovery, ("Thread",)),
             (runs, ("Bell", "Event", "Thread")),
             (settlement, ("Event",)),
         )
-        for name, what in (("Bell", Silent), ("Event", Bell), ("Thread", Task))
+        for name, what in (
+            ("ALARMS", Alarms()),
+            ("Bell", Silent),
+            ("Event", Bell),
+            ("Thread", Task),
+        )
         if name in names
     ]
     logs = [patch.object(each, "log", LOG) for each in (paygate, recovery, runs, settlement)]

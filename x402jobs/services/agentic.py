@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime
-from threading import Event, Thread
+from threading import Event
 
 from x402jobs import metrics
-from x402jobs.carried import carried
+from x402jobs.alarms import ALARMS
 from x402jobs.domain.errors import (
     CallerLeft,
     InvalidRequest,
@@ -120,21 +120,18 @@ class Agentic:
     @contextmanager
     def _watch(self, speech: Speech, by: float, line: Line) -> Iterator[None]:
         """Close the speech, from beside it, when the caller leaves or time is up."""
-        done = Event()
 
         def look() -> None:
-            while not done.wait(max(0.0, min(LOOK_SECONDS, by - self._clock.monotonic()))):
-                if line.gone() or self._clock.monotonic() >= by:
-                    speech.close()
-                    return
+            if line.gone():
+                speech.close()
 
-        watcher = Thread(target=carried(look), name="watch", daemon=True)
-        watcher.start()
+        until = ALARMS.set(by - self._clock.monotonic(), speech.close)
+        looks = ALARMS.set(LOOK_SECONDS, look)
         try:
             yield
         finally:
-            done.set()
-            watcher.join()
+            until.cancel()
+            looks.cancel()
 
     def _pause(self, seconds: float, by: float, line: Line) -> None:
         until = self._clock.monotonic() + seconds
