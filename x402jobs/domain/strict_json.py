@@ -1,9 +1,14 @@
 """JSON without its ambiguities: what is signed for is exactly what is executed."""
 
 import json
+import re
 from typing import Any, NoReturn
 
 MAX_DEPTH = 8
+
+_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
+_BRACKET = re.compile(r"[\[\]{}]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def loads(raw: bytes) -> Any:
@@ -36,20 +41,11 @@ def loads(raw: bytes) -> Any:
 
 def _refuse_depth(text: str) -> None:
     """Count brackets outside strings, before the parser recurses into them."""
-    depth, quoted, escaped = 0, False, False
-    for character in text:
-        if escaped:
-            escaped = False
-        elif quoted:
-            quoted, escaped = character != '"', character == "\\"
-        elif character == '"':
-            quoted = True
-        elif character in "[{":
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise ValueError(f"nested deeper than {MAX_DEPTH}")
-        elif character in "]}":
-            depth -= 1
+    depth = 0
+    for bracket in _BRACKET.findall(_STRING.sub("", text)):
+        depth += 1 if bracket in "[{" else -1
+        if depth > MAX_DEPTH:
+            raise ValueError(f"nested deeper than {MAX_DEPTH}")
 
 
 def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -82,7 +78,7 @@ def _refuse_odd_text(value: Any) -> None:
     if isinstance(value, str):
         if "\x00" in value:
             raise ValueError("a string contains NUL")
-        if any("\ud800" <= character <= "\udfff" for character in value):
+        if _SURROGATE.search(value):
             raise ValueError("a string contains a lone surrogate")
     elif isinstance(value, dict):
         for name, item in value.items():

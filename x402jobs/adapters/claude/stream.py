@@ -37,8 +37,9 @@ class EventStream:
         if b"\n" not in chunk:  # appended, not searched again: a long line must not cost its square
             self._rest += chunk
         else:
-            first, *lines = chunk.split(b"\n")
-            lines.insert(0, bytes(self._rest) + first)
+            lines = chunk.split(b"\n")
+            if self._rest:
+                lines[0] = bytes(self._rest) + lines[0]
             self._rest = bytearray(lines.pop())
             for line in lines:
                 if self._size + len(line) > MAX_EVENT_BYTES:
