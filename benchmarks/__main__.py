@@ -210,9 +210,10 @@ def machine() -> str:
         if line.startswith("model name"):
             model = line.partition(": ")[2]
             break
+    linux = ".".join(platform.release().split(".")[:2])
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return (
-        f"{os.cpu_count()} cores ({model}), {memory:.0f} GiB, Linux {platform.release()}, Python "
+        f"{os.cpu_count()} cores ({model}), {memory:.0f} GiB, Linux {linux}, Python "
         f"{platform.python_version()}"
     )
 

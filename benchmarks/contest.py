@@ -15,8 +15,9 @@ from benchmarks.shop import post
 
 INTERVAL = 20_000
 """Microseconds from one delta of a stream to its next: 50 a second."""
-RAMP = 2.0
-"""Seconds over which the streams of one measurement begin."""
+RAMP = 2.02
+"""Seconds over which the streams of one measurement begin. Not a hundred intervals: the deltas of a
+hundred streams would all be due at the same moment, and wait for each other."""
 WAITED = 0.25
 """The rule for dropping a round, fixed beforehand: in one of its measurements the server or the
 callers were ready to run for more than this part of the time while somebody else had their core.
