@@ -52,6 +52,29 @@ class Body:
             self._sock.settimeout(patience)
 
 
+class Outlet:
+    """The caller's socket, as gunicorn writes its answer on it: what fits goes out in one `send`.
+
+    gevent's `sendall` first asks the system for the size of its buffer, and looks at the clock
+    twice: a twentieth of the CPU that an event takes.
+    """
+
+    def __init__(self, sock: Any) -> None:
+        self._sock = sock
+
+    def sendall(self, data: bytes) -> None:
+        """Raises TimeoutError for a caller who does not take it in time."""
+        try:
+            sent = self._sock.send(data, 0, 0.0)  # gevent's third: wait for nothing
+        except BlockingIOError:
+            sent = 0
+        if sent < len(data):
+            self._sock.sendall(data[sent:])
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+
 SENTENCES = {
     414: "The address is too long. Send the values in the body of a POST.",
     431: "The request has too many headers, or one that is too long.",
@@ -111,7 +134,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         sock.settimeout(WRITE_SECONDS)
         req.unreader.sock = Body(sock, req)
         try:
-            return super().handle_request(listener_name, req, sock, addr)
+            return super().handle_request(listener_name, req, Outlet(sock), addr)
         finally:
             req.unreader.sock = sock
 
