@@ -35,6 +35,7 @@ class Size:
     rounds: int
     streams: int
     deltas: int
+    short: int
     ramp: float
     burst: int
     beside_litellm: int
@@ -49,7 +50,8 @@ class Size:
 FULL = Size(
     rounds=6,
     streams=100,
-    deltas=200,
+    deltas=500,
+    short=200,
     ramp=RAMP,
     burst=BURST,
     beside_litellm=20,
@@ -64,6 +66,7 @@ SMALL = Size(
     rounds=1,
     streams=5,
     deltas=10,
+    short=5,
     ramp=0.2,
     burst=5_000,
     beside_litellm=5,
@@ -119,7 +122,7 @@ class Run:
             self.warm_up(*others)
             contestants = [*others, here.giving(product.service), product]
             parts = relaying.side_by_side(
-                contestants, size.rounds, size.streams, size.deltas, size.ramp
+                contestants, size.rounds, size.streams, size.deltas, size.short, size.ramp
             )
             if self.litellm is not None:
                 theirs = here.proxying(stack.enter_context(here.litellm(self.litellm)))
@@ -127,7 +130,7 @@ class Run:
                 pair = [theirs, product]
                 parts.append(
                     relaying.beside_litellm(
-                        pair, size.rounds, size.beside_litellm, size.deltas, size.ramp
+                        pair, size.rounds, size.beside_litellm, size.short, size.ramp
                     )
                 )
         return parts
@@ -138,11 +141,11 @@ class Run:
         numbers = [
             each
             for each in size.numbers
-            if check_upstream(fake, each, size.deltas, size.ramp, size.burst)
+            if check_upstream(fake, each, size.short, size.ramp, size.burst)
         ]
         if not numbers:
             raise ProcessFailed("the upstream alone is too slow for every load")
-        return [relaying.how_many(self.product(), size.rounds, numbers, size.deltas, size.ramp)]
+        return [relaying.how_many(self.product(), size.rounds, numbers, size.short, size.ramp)]
 
     def open(self) -> list[Part]:
         """Memory, and calls among many open streams."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from benchmarks.contest import Contestant, Figures, orders_of
+from benchmarks.contest import Contestant, Figures, orders_of, spread
 from benchmarks.results import (
     ADDED_DELAY,
     PER_DELTA_LITELLM,
@@ -19,26 +19,50 @@ LATEST = 100.0
 
 
 def side_by_side(
-    contestants: Sequence[Contestant], rounds: int, streams: int, deltas: int, ramp: float
+    contestants: Sequence[Contestant],
+    rounds: int,
+    streams: int,
+    deltas: int,
+    short: int,
+    ramp: float,
 ) -> list[Part]:
-    """Everybody relays the same, in turns; the product is compared with nginx and the naive one."""
+    """Everybody relays the same, in turns; the product is compared with nginx and the naive one.
+
+    Those three relay `short` answers as well, of which the calls' own cost is a greater part.
+    """
     names = [each.name for each in contestants]
-    orders = orders_of(streams, deltas)
+    compared = [each for each in contestants if each.name in ("nginx", "naive", "product")]
+
+    def play() -> Round:
+        orders, shorter = orders_of(streams, deltas), orders_of(streams, short)
+        whole = {each.name: tell(each.name, each, orders, ramp) for each in contestants}
+        brief = {f"{each.name}, short": each for each in compared}
+        return Round(
+            whole | {name: tell(name, each, shorter, ramp) for name, each in brief.items()}
+        )
+
     title = f"CPU per delta, {streams} streams of {deltas} deltas, 50 a second each"
-    played = play_rounds(
-        title,
-        rounds,
-        lambda: Round({each.name: tell(each.name, each, orders, ramp) for each in contestants}),
-    )
+    played = play_rounds(title, rounds, play)
     reached = {
         PER_DELTA_NGINX: played.ratios("product", "nginx", per_delta),
         PER_DELTA_NAIVE: played.ratios("product", "naive", per_delta),
         ADDED_DELAY: added_delay(played),
     }
+    ratios = [
+        f"{spread(played.ratios('product, short', f'{name}, short', per_delta), 2)} of {name}"
+        for name in ("nginx", "naive")
+        if played.kept
+    ]
+    note = f"The product takes {' and '.join(ratios)}." if ratios else ""
+    title_of_short = f"The same with answers of {short} deltas"
+    brief = [f"{each.name}, short" for each in compared]
     delays = [Row(name, played.values(name, lambda each: each.delay)) for name in names]
     return [
         Part(title, "us", 0, _rows(names, played), played.dropped, reached),
-        Part("Delay of the middle delta, same rounds", "ms", 2, delays, played.dropped),
+        Part(
+            f"The same of {short} deltas", "us", 0, _rows(brief, played), played.dropped, note=note
+        ),
+        Part("Delay of the middle delta, the longer ones", "ms", 2, delays, played.dropped),
     ]
 
 
