@@ -54,14 +54,12 @@ def side_by_side(
         if played.kept
     ]
     note = f"The product takes {' and '.join(ratios)}." if ratios else ""
-    title_of_short = f"The same with answers of {short} deltas"
+    shorter_title = f"The same with answers of {short} deltas"
     brief = [f"{each.name}, short" for each in compared]
     delays = [Row(name, played.values(name, lambda each: each.delay)) for name in names]
     return [
         Part(title, "us", 0, _rows(names, played), played.dropped, reached),
-        Part(
-            f"The same of {short} deltas", "us", 0, _rows(brief, played), played.dropped, note=note
-        ),
+        Part(shorter_title, "us", 0, _rows(brief, played), played.dropped, note=note),
         Part("Delay of the middle delta, the longer ones", "ms", 2, delays, played.dropped),
     ]
 
