@@ -19,13 +19,13 @@ it would have the ending's work as well."""
 
 
 def paid_call(product: Contestant, rounds: int, calls: int) -> Part:
-    """Calls so few that they do not wait for each other: each by itself, ten a second."""
+    """Calls so few that they do not wait for each other: each by itself, twenty a second."""
 
     def play() -> Round:
         orders = orders_of(calls, DELTAS)
         signed = product.requests(orders)  # for which a quote was asked, and that is in the account
         before = account(product.service.port)
-        figures = tell("product", replace(product, requests=lambda _: signed), orders, calls / 10)
+        figures = tell("product", replace(product, requests=lambda _: signed), orders, calls / 20)
         spent = since(account(product.service.port), before, calls)
         print(f"  {', '.join(f'{name} {spent[name]:.2f} ms' for name in spent)}", flush=True)
         return Round({"product": figures}, spent)

@@ -7,22 +7,29 @@ off, which is an assignment. One thread looks at the one that is due next.
 
 import os
 from collections.abc import Callable
-from heapq import heappop, heappush
-from threading import Event, Lock, Thread
+from heapq import heapify, heappop, heappush
+from threading import Event, Lock, RLock, Thread
 from time import monotonic
+
+import structlog
 
 SHORTEST_SECONDS = 0.01
 """One that rang for ever at once would leave no time for anybody else."""
+FEW = 100
+"""Cancelled alarms that may lie about until it is their time, however few wait beside them."""
+
+log = structlog.get_logger(__name__)
 
 
 class Alarm:
     """Rings when so many seconds have passed since it was last put off, and after as many again."""
 
-    __slots__ = ("_ring", "_seconds", "due")
+    __slots__ = ("_alarms", "_seconds", "due", "ring")
 
-    def __init__(self, seconds: float, ring: Callable[[], object]) -> None:
+    def __init__(self, alarms: "Alarms", seconds: float, ring: Callable[[], object]) -> None:
+        self._alarms = alarms
         self._seconds = max(seconds, SHORTEST_SECONDS)
-        self._ring: Callable[[], object] | None = ring
+        self.ring: Callable[[], object] | None = ring
         self.put_off()
 
     def put_off(self) -> None:
@@ -30,37 +37,32 @@ class Alarm:
         self.due = monotonic() + self._seconds
 
     def cancel(self) -> None:
-        """It does not ring any more; only who was about to be rung may still be."""
-        self._ring = None
-
-    def look(self) -> float | None:
-        """Ring if it is due. When to look again (monotonic), or None where nobody waits for it."""
-        ring = self._ring
-        if ring is None:
-            return None
-        if self.due <= monotonic():
-            ring()
-            self.put_off()
-        return self.due
+        """It does not ring any more, and has not half rung when this returns."""
+        self._alarms.cancel(self)
 
 
 class Alarms:
-    """All of a process. Any thread may set one; `ring` is called in a thread of theirs, and returns
-    at once."""
+    """All of a process. Any thread may set one.
+
+    `ring` is called in a thread of theirs, one at a time, and returns at once. What it raises is
+    logged.
+    """
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._next: list[tuple[float, int, Alarm]] = []
         """A heap, by when to look. What was put off since is looked at too early, once."""
         self._set = 0
+        self._cancelled = 0
+        self._ringing = RLock()
         self._sooner = Event()
         self._is_watched = False
 
     def set(self, seconds: float, ring: Callable[[], object]) -> Alarm:
         """An alarm that rings in so many seconds unless it is put off or cancelled."""
-        alarm = Alarm(seconds, ring)
+        alarm = Alarm(self, seconds, ring)
         with self._lock:
-            self._push(alarm.due, alarm)
+            self._push(alarm)
             if not self._is_watched:
                 self._is_watched = True
                 Thread(target=self._watch, name="alarms", daemon=True).start()
@@ -68,9 +70,22 @@ class Alarms:
                 self._sooner.set()
         return alarm
 
-    def _push(self, at: float, alarm: Alarm) -> None:
+    def cancel(self, alarm: Alarm) -> None:
+        """See Alarm. When more than half of all are cancelled, those are thrown away."""
+        if alarm.ring is None:
+            return
+        with self._ringing:
+            alarm.ring = None
+        with self._lock:
+            self._cancelled += 1
+            if self._cancelled > max(FEW, len(self._next) // 2):
+                self._next = [each for each in self._next if each[2].ring is not None]
+                heapify(self._next)
+                self._cancelled = 0
+
+    def _push(self, alarm: Alarm) -> None:
         self._set += 1
-        heappush(self._next, (at, self._set, alarm))
+        heappush(self._next, (alarm.due, self._set, alarm))
 
     def _watch(self) -> None:
         """Look at each in its time, until there are none."""
@@ -85,9 +100,23 @@ class Alarms:
                     heappop(self._next)
             if left > 0:
                 self._sooner.wait(left)
-            elif (again := alarm.look()) is not None:
-                with self._lock:
-                    self._push(again, alarm)
+                continue
+            with self._ringing:
+                if alarm.ring is not None and alarm.due <= monotonic():
+                    self._let_ring(alarm)
+                    alarm.put_off()
+            with self._lock:
+                if alarm.ring is None:
+                    self._cancelled = max(0, self._cancelled - 1)
+                else:
+                    self._push(alarm)
+
+    def _let_ring(self, alarm: Alarm) -> None:
+        try:
+            if alarm.ring is not None:
+                alarm.ring()
+        except Exception:  # the others' waits would never end
+            log.exception("alarm_broke")
 
 
 ALARMS = Alarms()

@@ -375,3 +375,27 @@ def test_a_file_of_a_later_version_is_left_alone_and_says_so(data, worker):
         embedded_store(data).catalogue.user_id("ada")
 
     assert str(data / "x402jobs.sqlite3") in refusal.value.message
+
+
+def test_what_must_be_on_the_disk_before_anything_follows_is(worker):
+    """SQLite itself is asked, since no power can be cut here."""
+    ledger, how = worker.ledger, []
+    with worker.database.connection() as connection:
+        connection.set_trace_callback(how.append)
+
+    def waited_for_the_disk(step):
+        how.clear()
+        step()
+        assert "COMMIT" in how
+        return "PRAGMA synchronous = FULL" in how[: how.index("COMMIT")]
+
+    claimed = bought()
+    settling = claimed.become(State.SETTLING)
+    settled = settling.become(State.SETTLED, transaction=f"0x{'ab' * 32}", settled_at=3.0)
+    completed = settled.become(State.COMPLETED, ended_at=4.0)
+
+    assert not waited_for_the_disk(lambda: ledger.claim(claimed))
+    assert waited_for_the_disk(lambda: ledger.swap(claimed, settling))
+    assert not waited_for_the_disk(lambda: ledger.swap(settling, settled))
+    assert waited_for_the_disk(lambda: ledger.swap(settled, completed, sealed_answer="sealed"))
+    assert waited_for_the_disk(lambda: ledger.beat("worker"))

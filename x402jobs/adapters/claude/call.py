@@ -69,6 +69,7 @@ class Call:
         for alarm in (self._silence, self._end):
             if alarm is not None:
                 alarm.cancel()
+        self._silence = self._end = None
 
     def hang_up(self) -> None:
         """End whatever the call waits for, in any thread."""

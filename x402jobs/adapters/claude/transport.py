@@ -33,7 +33,7 @@ GLANCE_MILLISECONDS = 20
 """
 WRITE_SECONDS = 10.0
 """Limit on each write of a request; a prompt is at most 200 KB."""
-BUFFER_BYTES = 4096
+BUFFER_BYTES = 2048
 """Of each open stream. Claude's events are a tenth of it."""
 
 

@@ -15,7 +15,7 @@ from x402jobs.adapters.rows import (
 )
 from x402jobs.adapters.sqlite.database import Database
 from x402jobs.domain.errors import Superseded, TransferUsed
-from x402jobs.domain.execution import Execution
+from x402jobs.domain.execution import Execution, State
 from x402jobs.domain.page import Page
 from x402jobs.domain.sales import Sales
 from x402jobs.ports import OpenMatters
@@ -99,8 +99,10 @@ _SALES = """
 class SqliteLedger:
     """ports.Ledger over SQLite.
 
-    A claim and a beat do not wait for the disk, and the whole worker with them: what a power cut
-    can take away of them is a call that nobody has paid for. Every other step is on the disk first.
+    Two steps of a paid call are on the disk before anything follows: `settling`, before the money
+    can move, and the ending, before `done` is said. A power cut may take away a claim, which nobody
+    has paid for, and a `settled` until the next beat: it is `settling` again, which the chain
+    decides as it does for a worker that died there (docs/decisions/0018).
     """
 
     def __init__(self, database: Database) -> None:
@@ -124,7 +126,7 @@ class SqliteLedger:
             "state_before": before.state,
             "sealed_payment": sealed_payment,
         }
-        with self._database.write() as connection:
+        with self._database.write(durable=after.state is not State.SETTLED) as connection:
             try:
                 swapped = connection.execute(_SWAP, values).rowcount
             except sqlite3.IntegrityError as error:
@@ -149,7 +151,7 @@ class SqliteLedger:
             connection.execute(_INSERT, to_row(execution))
 
     def beat(self, worker: str) -> None:
-        with self._database.write(durable=False) as connection:
+        with self._database.write() as connection:
             connection.execute(
                 f"""INSERT INTO x402_workers (id, seen_at) VALUES (?, {_CLOCK})
                 ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at""",
