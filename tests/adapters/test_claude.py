@@ -481,6 +481,39 @@ def test_a_silence_is_not_waited_out(server, after):
     assert time.monotonic() - started < 0.1 + AT_ONCE
 
 
+def test_closing_the_adapter_ends_what_is_being_said(claude, server):
+    server.script({"text": "one two three", "afterDeltas": 2, "stallSeconds": 5})
+    answer, heard = speech(claude), []
+    answer.begin()
+    thread = Thread(target=lambda: heard.append(fault_of(answer)))
+    thread.start()
+    time.sleep(0.1)
+    claude.close()
+    thread.join(1)
+
+    assert isinstance(heard[0], ModelError)
+    assert says_hung_up(server)
+
+
+def fault_of(answer):
+    """What the rest of an answer comes to."""
+    try:
+        return "".join(answer)
+    except ModelError as error:
+        return error
+
+
+def test_who_does_not_listen_for_a_while_has_lost_nothing(server):
+    """A settlement may take longer than Claude may be silent."""
+    server.script({"text": "one two three", "deltaMs": 10})
+    with connected_to(server.url, idle_seconds=0.2) as claude:
+        answer = speech(claude)
+        answer.begin()
+        time.sleep(0.7)
+
+        assert "".join(answer) == "one two three"
+
+
 def test_nobody_at_the_address_is_a_network_error(claude):
     with listener() as sock:
         url = address(sock)

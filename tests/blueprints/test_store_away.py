@@ -25,7 +25,7 @@ Away = Callable[..., None]
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return replace(settings, first_content_seconds=0.5, log_level="ERROR")
+    return replace(settings, first_content_seconds=2.0, log_level="ERROR")
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def test_nothing_is_settled_after_the_deadline(shop: Shop, monkeypatch: pytest.M
     """A server that stood still between Claude's first words and the money."""
     payment = shop.payment()
     look = SocketLine.still_there
-    monkeypatch.setattr(SocketLine, "still_there", lambda self: time.sleep(0.6))
+    monkeypatch.setattr(SocketLine, "still_there", lambda self: time.sleep(2.1))
 
     assert present(shop, payment) == (504, "TIMEOUT")
 

@@ -20,6 +20,8 @@ class Call:
     def __init__(self) -> None:
         self.closed = False
         self.late = False
+        self.is_waiting = False
+        """Whether a read has begun and not ended: only then is Claude's silence counted."""
         self._until = float("inf")
         self._silence: Alarm | None = None
         self._end: Alarm | None = None
@@ -51,7 +53,7 @@ class Call:
 
     def listen(self, silence: float) -> None:
         """From here on no wait lasts longer than `silence` seconds, nor beyond the call's end."""
-        self._silence = ALARMS.set(silence, self._run_out)
+        self._silence = ALARMS.set(silence, self._break_silence)
         if self._until < float("inf"):
             self._end = ALARMS.set(self._until - monotonic(), self._run_out)
 
@@ -77,6 +79,11 @@ class Call:
             self.closed = True
             if self._socket is not None:
                 shut(self._socket)
+
+    def _break_silence(self) -> None:
+        """While nobody reads, a settlement being waited for, Claude may have said anything."""
+        if self.is_waiting:
+            self._run_out()
 
     def _run_out(self) -> None:
         """End the wait that takes too long."""

@@ -19,6 +19,7 @@ from io import BufferedReader, RawIOBase
 from threading import Lock
 from time import monotonic
 from typing import Any
+from weakref import WeakSet
 
 import httpx2
 
@@ -72,9 +73,11 @@ class Line(RawIOBase):
         """Wait for some bytes; none are the end."""
         call = self._call
         call.heard()
+        call.is_waiting = True
         try:
             return self._socket.recv_into(into)
         finally:
+            call.is_waiting = False
             if call.late:
                 raise TimeoutError
 
@@ -120,12 +123,15 @@ class Transport(httpx2.BaseTransport):
         self._port = place.port or (443 if place.scheme == "https" else 80)
         self._ssl_context = ssl_context if place.scheme == "https" else None
         self._free: deque[Line] = deque()
+        self._lines: WeakSet[Line] = WeakSet()
         self._lock = Lock()
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         call = speaking.get()
         limits = request.extensions["timeout"]
         line = self._kept() or self._dial(call, limits["connect"])
+        with self._lock:
+            self._lines.add(line)
         try:
             line.work_for(call)
             call.listen(limits["read"])
@@ -152,9 +158,12 @@ class Transport(httpx2.BaseTransport):
             self._end_old_ones()
 
     def close(self) -> None:
+        """Hang up on everything, also on what is being said."""
         with self._lock:
-            while self._free:
-                self._free.pop().end()
+            lines = list(self._lines)
+            self._free.clear()
+        for line in lines:
+            line.end()
 
     def _kept(self) -> Line | None:
         """The line that has been free for the shortest time, if there is one."""
@@ -211,7 +220,7 @@ class Body(httpx2.SyncByteStream):
         self._keep = keep
 
     def __iter__(self) -> Iterator[bytes]:
-        while piece := self._response.read1():
+        while piece := self._response.read1(BUFFER_BYTES):
             yield piece
         if self._response.length:  # http.client says so of a chunked body alone
             raise IncompleteRead(b"", self._response.length)
