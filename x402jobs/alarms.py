@@ -103,7 +103,7 @@ class Alarms:
                 continue
             with self._ringing:
                 if alarm.ring is not None and alarm.due <= monotonic():
-                    self._let_ring(alarm)
+                    _let(alarm.ring)
                     alarm.put_off()
             with self._lock:
                 if alarm.ring is None:
@@ -111,17 +111,18 @@ class Alarms:
                 else:
                     self._push(alarm)
 
-    def _let_ring(self, alarm: Alarm) -> None:
-        try:
-            if alarm.ring is not None:
-                alarm.ring()
-        except Exception:  # the others' waits would never end
-            log.exception("alarm_broke")
+
+def _let(ring: Callable[[], object]) -> None:
+    try:
+        ring()
+    except Exception:  # the others' waits would never end
+        log.exception("alarm_broke")
 
 
 ALARMS = Alarms()
 
 # A child has neither the thread nor anybody who waits; its lock may have been taken in the parent.
+# Emptied in its place, by the name everybody has imported: mypy warns of `__init__` on an instance.
 os.register_at_fork(after_in_child=ALARMS.__init__)  # type: ignore[misc]
 
 
