@@ -87,36 +87,44 @@ def beside_litellm(
 
 
 def how_many(
-    product: Contestant, rounds: int, numbers: Sequence[int], deltas: int, ramp: float
+    product: Contestant,
+    rounds: int,
+    numbers: Sequence[int],
+    deltas: int,
+    short: int,
+    ramp: float,
+    crowd: int,
 ) -> Part:
     """More and more streams on one worker. All must be whole; how late they are is what is asked.
 
-    A worker that cannot keep up is slow, not starved: the kernel counts the two apart.
+    A hundred begin in each `ramp` seconds, and each lasts until all of them have been open together
+    for some seconds. Beside them a `crowd` with `short` answers that begin all in one `ramp`: what
+    happens where more calls come in than a core does.
     """
+    loads = {f"{number} streams": (number, deltas, ramp * number / 100) for number in numbers}
+    loads[f"{crowd} of {short} deltas that begin within {ramp:.0f} s"] = crowd, short, ramp
 
     def play() -> Round:
         return Round(
             {
-                str(number): tell(f"{number} streams", product, orders_of(number, deltas), ramp)
-                for number in numbers
+                name: tell(name, product, orders_of(number, length), seconds)
+                for name, (number, length, seconds) in loads.items()
             }
         )
 
     title = f"p99 delay of a delta on one worker, streams of {deltas} deltas, 50 a second each"
     played = play_rounds(title, rounds, play)
-    rows = [
-        Row(f"{number} streams", played.values(str(number), lambda each: each.slowest))
-        for number in numbers
-    ]
+    rows = [Row(name, played.values(name, lambda each: each.slowest)) for name in loads]
     reached = {STREAMS: [float(borne(each, numbers)) for each in played.kept]}
-    return Part(title, "ms", 0, rows, played.dropped, reached)
+    note = f"A hundred streams begin in {ramp:.0f} s."
+    return Part(title, "ms", 0, rows, played.dropped, reached, note)
 
 
 def borne(played: Round, numbers: Sequence[int]) -> int:
     """The most streams that were in time, and all fewer ones too."""
     most = 0
     for number in sorted(numbers):
-        if played.figures[str(number)].slowest >= LATEST:
+        if played.figures[f"{number} streams"].slowest >= LATEST:
             break
         most = number
     return most

@@ -174,7 +174,7 @@ def test_so_many_streams_are_borne_as_are_in_time_with_all_fewer_ones(
 ) -> None:
     numbers = (100, 250, 500)
     figures = {
-        str(number): replace(FIGURES, slowest=each)
+        f"{number} streams": replace(FIGURES, slowest=each)
         for number, each in zip(numbers, slowest, strict=True)
     }
 
