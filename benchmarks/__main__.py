@@ -133,11 +133,9 @@ class Run:
             if self.litellm is not None:
                 theirs = here.proxying(stack.enter_context(here.litellm(self.litellm)))
                 self.warm_up(theirs)
-                pair = [theirs, product]
-                parts.append(
-                    relaying.beside_litellm(
-                        pair, size.rounds, size.beside_litellm, size.short, size.ramp
-                    )
+                pair, few = [theirs, product], size.beside_litellm
+                parts += relaying.beside_litellm(
+                    pair, size.rounds, few, size.deltas, size.short, size.ramp
                 )
         return parts
 

@@ -32,34 +32,17 @@ def side_by_side(
     """
     names = [each.name for each in contestants]
     compared = [each for each in contestants if each.name in ("nginx", "naive", "product")]
-
-    def play() -> Round:
-        orders, shorter = orders_of(streams, deltas), orders_of(streams, short)
-        whole = {each.name: tell(each.name, each, orders, ramp) for each in contestants}
-        brief = {f"{each.name}, short": each for each in compared}
-        return Round(
-            whole | {name: tell(name, each, shorter, ramp) for name, each in brief.items()}
-        )
-
     title = f"CPU per delta, {streams} streams of {deltas} deltas, 50 a second each"
-    played = play_rounds(title, rounds, play)
+    played = _both(title, contestants, compared, rounds, streams, deltas, short, ramp)
     reached = {
         PER_DELTA_NGINX: played.ratios("product", "nginx", per_delta),
         PER_DELTA_NAIVE: played.ratios("product", "naive", per_delta),
         ADDED_DELAY: added_delay(played),
     }
-    ratios = [
-        f"{spread(played.ratios('product, short', f'{name}, short', per_delta), 2)} of {name}"
-        for name in ("nginx", "naive")
-        if played.kept
-    ]
-    note = f"The product takes {' and '.join(ratios)}." if ratios else ""
-    shorter_title = f"The same with answers of {short} deltas"
-    brief = [f"{each.name}, short" for each in compared]
     delays = [Row(name, played.values(name, lambda each: each.delay)) for name in names]
     return [
         Part(title, "us", 0, _rows(names, played), played.dropped, reached),
-        Part(shorter_title, "us", 0, _rows(brief, played), played.dropped, note=note),
+        _shorter(f"The same with answers of {short} deltas", compared, played),
         Part("Delay of the middle delta, the longer ones", "ms", 2, delays, played.dropped),
     ]
 
@@ -71,19 +54,22 @@ def added_delay(played: Rounds) -> list[float]:
 
 
 def beside_litellm(
-    contestants: Sequence[Contestant], rounds: int, streams: int, deltas: int, ramp: float
-) -> Part:
+    contestants: Sequence[Contestant],
+    rounds: int,
+    streams: int,
+    deltas: int,
+    short: int,
+    ramp: float,
+) -> list[Part]:
     """As few streams as LiteLLM bears on one core. It routes and logs, and takes no money."""
-    orders = orders_of(streams, deltas)
-    title = f"CPU per delta beside LiteLLM, {streams} streams of {deltas} deltas"
-    played = play_rounds(
-        title,
-        rounds,
-        lambda: Round({each.name: tell(each.name, each, orders, ramp) for each in contestants}),
-    )
-    reached = {PER_DELTA_LITELLM: played.ratios("product", "litellm", per_delta)}
     names = [each.name for each in contestants]
-    return Part(title, "us", 0, _rows(names, played), played.dropped, reached)
+    title = f"CPU per delta beside LiteLLM, {streams} streams of {deltas} deltas"
+    played = _both(title, contestants, contestants, rounds, streams, deltas, short, ramp)
+    reached = {PER_DELTA_LITELLM: played.ratios("product", "litellm", per_delta)}
+    return [
+        Part(title, "us", 0, _rows(names, played), played.dropped, reached),
+        _shorter(f"The same beside LiteLLM with answers of {short} deltas", contestants, played),
+    ]
 
 
 def how_many(
@@ -128,6 +114,43 @@ def borne(played: Round, numbers: Sequence[int]) -> int:
             break
         most = number
     return most
+
+
+def _both(
+    title: str,
+    contestants: Sequence[Contestant],
+    brief: Sequence[Contestant],
+    rounds: int,
+    streams: int,
+    deltas: int,
+    short: int,
+    ramp: float,
+) -> Rounds:
+    """Rounds of everybody with the longer answers, and of some with shorter ones."""
+    orders, shorter = orders_of(streams, deltas), orders_of(streams, short)
+
+    def play() -> Round:
+        whole = {each.name: tell(each.name, each, orders, ramp) for each in contestants}
+        after = {_brief(each): tell(_brief(each), each, shorter, ramp) for each in brief}
+        return Round(whole | after)
+
+    return play_rounds(title, rounds, play)
+
+
+def _shorter(title: str, compared: Sequence[Contestant], played: Rounds) -> Part:
+    """The shorter answers' own table, the ratios below it."""
+    ratios = [
+        f"{spread(played.ratios('product, short', _brief(each), per_delta), 2)} of {each.name}"
+        for each in compared
+        if each.name != "product" and played.kept
+    ]
+    note = f"The product takes {' and '.join(ratios)}." if ratios else ""
+    rows = _rows([_brief(each) for each in compared], played)
+    return Part(title, "us", 0, rows, played.dropped, note=note)
+
+
+def _brief(contestant: Contestant) -> str:
+    return f"{contestant.name}, short"
 
 
 def _rows(names: Sequence[str], played: Rounds) -> list[Row]:
