@@ -2,11 +2,13 @@
 
 import multiprocessing
 import secrets
+import sqlite3
 import stat
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -240,6 +242,36 @@ def test_the_money_is_there_after_the_file_was_let_go(ledger):
     ledger.close()
 
     assert ledger.balance(ADA) == GRANT - 10_000
+
+
+def test_a_file_of_the_first_version_keeps_everybodys_money(tmp_path):
+    file = tmp_path / "ledger.sqlite3"
+    with closing(sqlite3.connect(file)) as before, before:
+        before.executescript(f"""
+            CREATE TABLE transfers (
+                transaction_hash TEXT PRIMARY KEY,
+                payer TEXT NOT NULL,
+                payee TEXT NOT NULL,
+                value INTEGER NOT NULL CHECK (value >= 0),
+                nonce TEXT NOT NULL,
+                at REAL NOT NULL,
+                UNIQUE (payer, nonce)
+            ) STRICT;
+            CREATE INDEX transfers_out ON transfers (payer, value);
+            CREATE INDEX transfers_in ON transfers (payee, value);
+            INSERT INTO transfers VALUES ('0x1', '{ADA}', '{BOB}', 700, '0x1', 1.0);
+            INSERT INTO transfers VALUES ('0x2', '{BOB}', '{ADA}', 80, '0x1', 2.0);
+            INSERT INTO transfers VALUES ('0x3', '{ADA}', '{ADA}', 9, '0x2', 3.0);
+            PRAGMA user_version = 1;
+        """)
+
+    with closing(DevelopmentLedger(file)) as ledger:
+        ledger.move(from_ada(5))
+
+        assert ledger.balance(ADA) == GRANT - 700 + 80 - 5
+        assert ledger.balance(BOB) == GRANT + 700 - 80 + 5
+        assert ledger.balance("0x" + "99" * 20) == GRANT
+        assert [each.value for each in ledger.transfers()] == [700, 80, 9, 5]
 
 
 def test_the_file_is_its_owners_alone(ledger, tmp_path):
