@@ -204,7 +204,8 @@ class Run:
             for number in self.size.workers:
                 several = {"WEB_CONCURRENCY": str(number), **project}
                 service = stack.enter_context(self.stage.product(shop, **several))
-                products[f"{number} workers"] = self.stage.selling("product", service, shop)
+                label = f"{number} workers" if number > 1 else "1 worker"
+                products[label] = self.stage.selling("product", service, shop)
             self.warm_up(*products.values())
             return [growth.with_workers(products, self.size.rounds, self.size.calls)]
 

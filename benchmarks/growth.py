@@ -35,15 +35,21 @@ def fill(data: Path, rows: int) -> None:
 
 
 def growing(
-    title: str, products: Mapping[str, Contestant], rounds: int, calls: int, goal: Goal | None
+    title: str,
+    products: Mapping[str, Contestant],
+    rounds: int,
+    calls: int,
+    goal: Goal | None = None,
+    rate: float = 25.0,
 ) -> Part:
-    """CPU of a call with one delta, from the smallest product to the biggest, in turns."""
+    """CPU of a call with one delta, from the smallest product to the biggest, in turns; so many
+    calls a second."""
     orders = orders_of(calls, 1)
     played = play_rounds(
         title,
         rounds,
         lambda: Round(
-            {label: tell(label, each, orders, calls / 25) for label, each in products.items()}
+            {label: tell(label, each, orders, calls / rate) for label, each in products.items()}
         ),
     )
     labels = list(products)
@@ -59,11 +65,12 @@ def with_rows(products: Mapping[str, Contestant], rounds: int, calls: int) -> Pa
 
 
 def with_workers(products: Mapping[str, Contestant], rounds: int, calls: int) -> Part:
-    """One product with so many workers each, all over the same project."""
+    """One product with so many workers each, all over the same project, all on one core: with more
+    calls a second they would wait for each other."""
     title = "CPU of a 1-delta call over Postgres, by workers"
-    return growing(title, products, rounds, calls, None)
+    return growing(title, products, rounds, calls, rate=10.0)
 
 
 def with_prompts(products: Mapping[str, Contestant], rounds: int, calls: int) -> Part:
     """One template a size."""
-    return growing("CPU of a 1-delta call, by the prompt's size", products, rounds, calls, None)
+    return growing("CPU of a 1-delta call, by the prompt's size", products, rounds, calls)
