@@ -1,6 +1,7 @@
 """What only the embedded store has: a file, its owner, its locks and its faults."""
 
 import os
+import re
 import sqlite3
 import stat
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 
 from tests.contract.conftest import CLAIM_KEY, HAIKU, bought, earlier, walked
 from x402jobs.adapters.sqlite import UPGRADES, Database, embedded_store
+from x402jobs.adapters.sqlite.ledger import _OPEN_MATTERS, _PURGE, _TAKE_OVER, INDEXED
 from x402jobs.domain.errors import StoreUnavailable
 from x402jobs.domain.execution import State
 
@@ -375,6 +377,41 @@ def test_a_file_of_a_later_version_is_left_alone_and_says_so(data, worker):
         embedded_store(data).catalogue.user_id("ada")
 
     assert str(data / "x402jobs.sqlite3") in refusal.value.message
+
+
+def test_the_columns_of_indexes_are_known_by_name(worker):
+    """Those that may be noted between two steps are always written, indexed or not."""
+    columns = set()
+    with worker.database.connection() as connection:
+        names = {row["name"] for row in connection.execute("PRAGMA table_info(x402_executions)")}
+        for index in connection.execute("PRAGMA index_list(x402_executions)").fetchall():
+            sql = "SELECT sql FROM sqlite_master WHERE name = ?"
+            (made,) = connection.execute(sql, [index["name"]]).fetchone()
+            asked = set(re.findall(r"\w+", (made or "").partition(" WHERE ")[2]))
+            keys = connection.execute(f"PRAGMA index_info({index['name']})").fetchall()
+            columns |= {key["name"] for key in keys} | (asked & names)
+
+    assert columns - {"id"} == INDEXED | {"opened_at", "ended_at"}
+
+
+def test_what_is_done_every_few_minutes_does_not_read_the_whole_ledger(worker):
+    values = {
+        "yesterday": 0,
+        "worker": "w",
+        "left": "{}",
+        "limit": 9,
+        "unseen": 15,
+        "opening_seconds": 60,
+        "run_seconds": 600,
+    }
+    with worker.database.connection() as connection:
+        plans = [
+            row["detail"]
+            for sql in (*_PURGE, _TAKE_OVER, _OPEN_MATTERS)
+            for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values)
+        ]
+
+    assert [plan for plan in plans if plan in ("SCAN x402_executions", "SCAN e")] == []
 
 
 def test_what_must_be_on_the_disk_before_anything_follows_is(worker):

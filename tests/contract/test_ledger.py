@@ -185,6 +185,15 @@ def test_a_swap_writes_every_fact_of_the_step(store):
     assert earlier(store) == after
 
 
+def test_a_swap_also_writes_what_was_noted_since_the_step_before(store):
+    noted = replace(walked(store), verified_at=1.5, opened_at=2.5)
+    after = noted.become(State.SETTLING)
+
+    store.ledger.swap(noted, after)
+
+    assert earlier(store) == after
+
+
 def test_a_rerun_raises_the_fence_and_locks_out_whoever_came_before(store):
     settled = walked(store, *TO_SETTLED)
     debt = settled.fail("TIMEOUT", 1010.0)

@@ -27,11 +27,16 @@ from x402jobs.ports import SpentElsewhere, Transferred, Unseen, Unused
 GRANT = 100 * MICRO
 """What every address begins with, in micro-dollars: whoever comes can pay."""
 
-_BALANCES = """
+_BALANCES = f"""
     CREATE TABLE balances (
         address TEXT PRIMARY KEY,
         value INTEGER NOT NULL CHECK (value >= 0)
     ) STRICT, WITHOUT ROWID;
+    CREATE TRIGGER transfers_moved AFTER INSERT ON transfers BEGIN
+        INSERT OR IGNORE INTO balances VALUES (NEW.payee, {GRANT}), (NEW.payer, {GRANT});
+        UPDATE balances SET value = value + NEW.value WHERE address = NEW.payee;
+        UPDATE balances SET value = value - NEW.value WHERE address = NEW.payer;
+    END;
 """
 _SCHEMA = f"""
     CREATE TABLE transfers (
@@ -135,8 +140,6 @@ class DevelopmentLedger:
                 raise Reverted("authorization is expired")
             _check(connection, signed)
             connection.execute("INSERT INTO transfers VALUES (?, ?, ?, ?, ?, ?)", line)
-            _change(connection, signed.to, signed.value)
-            _change(connection, signed.payer, -signed.value)
         return transaction
 
     def look(
@@ -283,11 +286,6 @@ def _balance(connection: sqlite3.Connection, address: str) -> int:
     """What the address has; who has never been paid, nor has paid, has the grant."""
     found = connection.execute("SELECT value FROM balances WHERE address = ?", [address]).fetchone()
     return int(found["value"]) if found else GRANT
-
-
-def _change(connection: sqlite3.Connection, address: str, by: int) -> None:
-    balance = _balance(connection, address) + by
-    connection.execute("REPLACE INTO balances VALUES (?, ?)", (address, balance))
 
 
 def _signature(*parts: Any) -> bytes:

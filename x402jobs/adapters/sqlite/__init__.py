@@ -26,7 +26,7 @@ __all__ = [
     "embedded_store",
 ]
 
-UPGRADES = (2, 3, 4)
+UPGRADES = (2, 3, 4, 5)
 """Each leads from the version before it; schema.sql is always the newest."""
 
 

@@ -25,6 +25,25 @@ _MARKS = ", ".join(f":{name}" for name in COLUMNS)
 _ROW_STAYS = ("id", "claim_key", "attempt", "reruns")
 _TAKEN_UP = ", ".join(f'"{name}" = excluded."{name}"' for name in COLUMNS if name not in _ROW_STAYS)
 
+INDEXED = frozenset(
+    {
+        "kind",
+        "state",
+        "worker",
+        "claim_key",
+        "template_id",
+        "tile",
+        "caller_id",
+        "network",
+        "transaction",
+        "log_index",
+        "created_at",
+    }
+)
+"""Columns of indexes. SQLite rewrites each index whose columns an UPDATE names, also where nothing
+in them changes: naming all cost a paid call a quarter of its pages. `opened_at` and `ended_at` are
+not among them, since what was noted between two steps is in both: it is always written."""
+
 _INSERT = f"INSERT INTO x402_executions ({_NAMES}) VALUES ({_MARKS})"
 _CLAIM = f"""{_INSERT}
     ON CONFLICT (claim_key) DO UPDATE SET {_TAKEN_UP}, attempt = x402_executions.attempt + 1
@@ -58,9 +77,12 @@ _TAKE_OVER = f"""UPDATE x402_executions SET worker = :worker, attempt = attempt 
     )
     RETURNING {_NAMES}, sealed_payment"""
 _PURGE = (
-    """DELETE FROM x402_answers WHERE execution_id IN (
-        SELECT id FROM x402_executions WHERE state = 'completed' AND ended_at < :yesterday
-    )""",
+    # Answers are written as they end: up to the first that is to be kept, all have expired.
+    """DELETE FROM x402_answers WHERE rowid < coalesce((
+        SELECT a.rowid FROM x402_answers a JOIN x402_executions e ON e.id = a.execution_id
+        WHERE (e.state = 'completed' AND e.ended_at < :yesterday) IS NOT TRUE
+        ORDER BY a.rowid LIMIT 1
+    ), 9223372036854775807)""",
     """DELETE FROM x402_executions
     WHERE kind = 'paid' AND state = 'released' AND opened_at IS NULL
         AND ended_at < :yesterday""",
@@ -121,7 +143,7 @@ class SqliteLedger:
         sealed_answer: str | None = None,
     ) -> None:
         was, values = to_row(before), to_row(after)
-        sql = _swap(name for name in COLUMNS if values[name] != was[name])
+        sql = _swap(n for n in COLUMNS if n not in INDEXED or values[n] != was[n])
         values |= {
             "attempt_before": before.attempt,
             "state_before": before.state,
@@ -232,8 +254,7 @@ class SqliteLedger:
 
 
 def _swap(changed: Iterable[str]) -> str:
-    """The swap that writes these columns. SQLite rewrites each index whose columns are named, also
-    where nothing in them changes: naming all cost a paid call a quarter of its pages."""
+    """The swap that writes these columns."""
     return _SWAP.format(changed="".join(f'"{name}" = :{name}, ' for name in changed))
 
 

@@ -104,6 +104,9 @@ CREATE INDEX x402_executions_matters ON x402_executions (state, created_at)
 CREATE INDEX x402_executions_sales ON x402_executions (template_id, created_at);
 CREATE INDEX x402_executions_calls ON x402_executions (caller_id, created_at)
     WHERE caller_id IS NOT NULL;
+-- Claims that came to nothing, which are thrown away after a day.
+CREATE INDEX x402_executions_unsold ON x402_executions (ended_at)
+    WHERE kind = 'paid' AND state = 'released' AND opened_at IS NULL;
 
 -- Who is at work. A worker unseen for 15 s is gone, and its rows are anybody's.
 CREATE TABLE x402_workers (
