@@ -115,7 +115,7 @@ bench-quick: $(READY_DEV)  ## CPU per delta of the product and of a naive relay,
 	$(BIN)/python -m benchmarks.quick
 
 .PHONY: bench
-bench: $(READY_DEV)  ## every goal of performance in six rounds (half an hour, on a quiet machine)
+bench: $(READY_DEV)  ## every goal of performance in six rounds (forty minutes, on a quiet machine)
 	$(BIN)/python -m benchmarks --write benchmarks/results $(BENCH)
 
 .PHONY: clean

@@ -1,4 +1,4 @@
-"""Every goal of ours, measured: `python -m benchmarks`; half an hour, on a quiet machine.
+"""Every goal of ours, measured: `python -m benchmarks`; forty minutes, on a quiet machine.
 
 benchmarks/README.md tells what the figures mean. `--small` shows that it works, and nothing else.
 """
@@ -8,6 +8,8 @@ import os
 import platform
 import shutil
 import signal
+import sqlite3
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +17,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks import growth, open_streams, paid_call, relaying
@@ -54,7 +57,7 @@ FULL = Size(
     streams=100,
     deltas=500,
     short=200,
-    long=750,
+    long=1000,
     ramp=RAMP,
     burst=BURST,
     beside_litellm=20,
@@ -236,6 +239,17 @@ def machine() -> str:
     )
 
 
+def measured() -> str:
+    """Which code, over which versions of what it stands on."""
+    git = ["git", "describe", "--always", "--dirty"]
+    try:
+        code = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        code = "unknown"
+    stands_on = ", ".join(f"{each} {version(each)}" for each in ("gunicorn", "gevent", "anthropic"))
+    return f"Commit {code}, {stands_on}, SQLite {sqlite3.sqlite_version}"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 when there is a result, whatever it is; 1 when a stream was wrong or a process failed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
@@ -260,43 +274,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
     size = replace(size, rounds=asked.rounds or size.rounds)
     for signum in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.default_int_handler)  # so that every process is ended
-    head = f"{machine()}, load average {os.getloadavg()[0]:.2f} before the start"
+    began, head = datetime.now(UTC), f"{machine()}, load average {os.getloadavg()[0]:.2f}"
     print(head, flush=True)
+    parts: list[Part] = []
+    failure = None
     try:
-        parts = run(names, size, asked.litellm)
+        for part in run(names, size, asked.litellm):
+            parts.append(part)
     except (WrongStream, ProcessFailed, OSError) as error:
-        print(f"\nfailed: {type(error).__name__}: {error}")
-        return 1
+        failure = f"failed: {type(error).__name__}: {error}"
     except KeyboardInterrupt:
-        print("\ninterrupted")
-        return 1
-    now = datetime.now(UTC)
+        failure = "interrupted"
     command = "python -m benchmarks " + " ".join(arguments or sys.argv[1:])
     report = (
-        f"## {now:%Y-%m-%d}\n\n{head}, {os.getloadavg()[0]:.2f} at the end. `{command.strip()}`\n\n"
-        f"{markdown(parts)}"
+        f"## {began:%Y-%m-%d %H:%M}\n\n{head} before the start, {os.getloadavg()[0]:.2f} at the "
+        f"end. {measured()}. `{command.strip()}`\n\n{markdown(parts)}"
     )
     print(f"\n{report}")
+    if failure is not None:
+        print(f"\n{failure}")
+        return 1
     if asked.write:
-        write(asked.write, now, report, parts)
+        write(asked.write, began, report, parts)
     return 0
 
 
-def run(names: Sequence[str], size: Size, litellm: str | None) -> list[Part]:
+def run(names: Sequence[str], size: Size, litellm: str | None) -> Iterator[Part]:
     """Each part by itself, in turn."""
     with (
         tempfile.TemporaryDirectory(prefix="x402jobs-bench-") as directory,
         stage(Path(directory)) as here,
         ExitStack() as stack,
     ):
-        measured = Run(here, size, litellm, stack)
-        return [part for name in names for part in PARTS[name](measured)]
+        each = Run(here, size, litellm, stack)
+        for name in names:
+            yield from PARTS[name](each)
 
 
-def write(directory: Path, now: datetime, report: str, parts: Sequence[Part]) -> None:
-    """`DATE.md`, with `DATE.svg` in it."""
+def write(directory: Path, began: datetime, report: str, parts: Sequence[Part]) -> None:
+    """`DATE-TIME.md`, with `DATE-TIME.svg` in it: an earlier result is never written over."""
     directory.mkdir(parents=True, exist_ok=True)
-    name = f"{now:%Y-%m-%d}"
+    name = f"{began:%Y-%m-%d-%H%M}"
     (directory / f"{name}.svg").write_text(picture(parts))
     (directory / f"{name}.md").write_text(f"{report}\n![The figures as bars]({name}.svg)\n")
 

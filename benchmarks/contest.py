@@ -85,6 +85,7 @@ class Figures:
             f"{self.wall:5.1f} s of {self.nominal:5.1f}{self.server.cpu / self.wall:6.0%} of a core"
             f"{self.waited:5.0%} waited{self.delay:7.1f} ms p50{self.slowest:7.1f} p99"
             f"{self.per_delta:9.1f} us/delta{self.per_call:8.2f} ms/call"
+            f"{self.events / self.deltas:7.3f} events/delta"
         )
 
 

@@ -158,13 +158,9 @@ def gunicorn(
 
 
 def clean_environment() -> dict[str, str]:
-    """Ours, without the variables that would steer the product or the anthropic package."""
-    steering = ("ANTHROPIC_", "X402JOBS_", "CLAUDE_", "GUNICORN_", "OTEL_", "SUPABASE_")
-    others = ("ENV", "LOG_LEVEL", "PUBLIC_URL", "HEARTBEAT_SECONDS", "WEB_CONCURRENCY", "REDIS_URL")
+    """What a program needs of ours; nothing that would steer the product, or the SDK's client."""
     return {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(steering) and name not in others and "proxy" not in name.lower()
+        name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ
     }
 
 
@@ -176,8 +172,8 @@ def free_port() -> int:
 
 
 def usage(processes: Collection[int]) -> Usage:
-    """The scheduler's nanosecond counters of every thread. A thread that ends takes its own along;
-    none does here: the servers' threads are greenlets."""
+    """The scheduler's nanosecond counters of every thread. A thread that ends takes its own along:
+    ours are greenlets, and of others' servers that would be to their advantage."""
     cpu = waited = 0
     for pid in processes:
         for task in Path(f"/proc/{pid}/task").iterdir():

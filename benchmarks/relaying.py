@@ -1,6 +1,7 @@
 """Streams side by side: what a relayed delta costs, by how much it is late, how many are borne."""
 
 from collections.abc import Sequence
+from statistics import median
 
 from benchmarks.contest import Contestant, Figures, orders_of, spread
 from benchmarks.results import (
@@ -16,6 +17,9 @@ from benchmarks.rounds import Round, Rounds, per_delta, play_rounds, tell
 
 LATEST = 100.0
 """Milliseconds: what is said later than this no longer feels live."""
+QUEUED = 1.0
+"""Seconds. A delta's delay does not count what its stream has waited to be opened: where the last
+one ends so much later than it should, fewer were open than were asked for."""
 
 
 def side_by_side(
@@ -40,8 +44,14 @@ def side_by_side(
         ADDED_DELAY: added_delay(played),
     }
     delays = [Row(name, played.values(name, lambda each: each.delay)) for name in names]
+    joined = ", ".join(
+        f"{name} {median(played.values(name, lambda each: each.events / each.deltas)):.3f}"
+        for name in names
+        if played.kept
+    )
+    note = f"Events for each delta: {joined}."
     return [
-        Part(title, "us", 0, _rows(names, played), played.dropped, reached),
+        Part(title, "us", 0, _rows(names, played), played.dropped, reached, note),
         _shorter(f"The same with answers of {short} deltas", compared, played),
         Part("Delay of the middle delta, the longer ones", "ms", 2, delays, played.dropped),
     ]
@@ -107,10 +117,11 @@ def how_many(
 
 
 def borne(played: Round, numbers: Sequence[int]) -> int:
-    """The most streams that were in time, and all fewer ones too."""
+    """The most streams that were in time, open and said, and all fewer ones too."""
     most = 0
     for number in sorted(numbers):
-        if played.figures[f"{number} streams"].slowest >= LATEST:
+        each = played.figures[f"{number} streams"]
+        if each.slowest >= LATEST or each.wall >= each.nominal + QUEUED:
             break
         most = number
     return most

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 from benchmarks.__main__ import FULL, SMALL, main, run
-from benchmarks.contest import BURST, Contestant, Figures, direct, measure, orders_of
+from benchmarks.contest import BURST, RAMP, Contestant, Figures, direct, measure, orders_of
 from benchmarks.floor import unchunked
 from benchmarks.growth import fill
 from benchmarks.held import held, silent
@@ -58,7 +58,7 @@ def here(tmp_path: Path):
 @pytest.mark.wire
 def test_a_little_of_everything_is_measured_and_each_goal_but_two_has_a_part() -> None:
     """LiteLLM is not installed where the tests run; rows are tested below, workers by hand."""
-    parts = run(["relaying", "many", "paid", "prompts", "open"], SMALL, None)
+    parts = list(run(["relaying", "many", "paid", "prompts", "open"], SMALL, None))
 
     goals = [goal for part in parts for goal in part.reached]
     contestants = [row.label for row in parts[0].rows]
@@ -149,6 +149,7 @@ def part(goal: Goal, values: list[float]) -> Part:
 
 def test_the_goals_are_those_of_the_full_run() -> None:
     assert (FULL.streams, FULL.beside_litellm, FULL.rounds > LEAST_ROUNDS) == (100, 20, True)
+    assert (FULL.deltas, FULL.short, FULL.long, FULL.crowd, RAMP) == (500, 200, 1000, 250, 2.02)
     assert (FULL.numbers, FULL.opened) == ((100, 250, 500), (0, 250, 500, 1000))
     assert (FULL.rows, FULL.kilobytes[0]) == ((10**3, 10**5, 10**6), 1)
     assert BURST >= 100 * max(FULL.numbers)
@@ -179,6 +180,12 @@ def test_so_many_streams_are_borne_as_are_in_time_with_all_fewer_ones(
     }
 
     assert borne(Round(figures), numbers) == most
+
+
+def test_streams_that_waited_to_be_opened_are_not_borne() -> None:
+    queued = replace(FIGURES, wall=FIGURES.nominal + 1.5)
+
+    assert borne(Round({"100 streams": FIGURES, "250 streams": queued}), (100, 250)) == 100
 
 
 def test_our_own_time_is_that_of_the_calls_that_were_measured() -> None:
