@@ -16,7 +16,7 @@ from benchmarks.order import Order
 from benchmarks.paid_call import since
 from benchmarks.plot import picture
 from benchmarks.processes import ProcessFailed, Usage
-from benchmarks.relaying import borne
+from benchmarks.relaying import beside_litellm, borne
 from benchmarks.results import (
     GOALS,
     LEAST_ROUNDS,
@@ -65,6 +65,23 @@ def test_a_little_of_everything_is_measured_and_each_goal_but_two_has_a_part() -
     assert set(goals) == set(GOALS) - {PER_DELTA_LITELLM, LEDGER_GROWTH}
     assert contestants == ["nginx", "floor", "naive", "product, free", "product"]
     assert all(len(row.values) + part.dropped == 1 for part in parts for row in part.rows)
+
+
+@pytest.mark.wire
+def test_what_goes_by_the_name_of_litellm_is_compared_with_the_product(here: Stage) -> None:
+    shop = here.shop()
+    with here.relay("naive") as relay, here.product(shop) as service:
+        pair = [here.asking("litellm", relay), here.selling("product", service, shop)]
+        longer, shorter = beside_litellm(pair, 1, 5, 10, 5, 0.2)
+
+    assert list(longer.reached) == [PER_DELTA_LITELLM]
+    assert [row.label for row in longer.rows + shorter.rows] == [
+        "litellm",
+        "product",
+        "litellm, short",
+        "product, short",
+    ]
+    assert len(longer.reached[PER_DELTA_LITELLM]) + longer.dropped == 1
 
 
 @pytest.mark.wire

@@ -27,6 +27,7 @@ _TAKEN_UP = ", ".join(f'"{name}" = excluded."{name}"' for name in COLUMNS if nam
 
 INDEXED = frozenset(
     {
+        "id",
         "kind",
         "state",
         "worker",
