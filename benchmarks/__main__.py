@@ -130,16 +130,13 @@ class Run:
             ]
             self.warm_up(*others)
             contestants = [*others, here.giving(product.service), product]
-            parts = relaying.side_by_side(
-                contestants, size.rounds, size.streams, size.deltas, size.short, size.ramp
-            )
+            load = relaying.Load(size.streams, size.deltas, size.short, size.ramp)
+            parts = relaying.side_by_side(contestants, size.rounds, load)
             if self.litellm is not None:
                 theirs = here.proxying(stack.enter_context(here.litellm(self.litellm)))
                 self.warm_up(theirs)
-                pair, few = [theirs, product], size.beside_litellm
-                parts += relaying.beside_litellm(
-                    pair, size.rounds, few, size.deltas, size.short, size.ramp
-                )
+                few = replace(load, streams=size.beside_litellm)
+                parts += relaying.beside_litellm([theirs, product], size.rounds, few)
         return parts
 
     def many(self) -> list[Part]:

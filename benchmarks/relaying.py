@@ -1,6 +1,7 @@
 """Streams side by side: what a relayed delta costs, by how much it is late, how many are borne."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import median
 
 from benchmarks.contest import Contestant, Figures, orders_of, spread
@@ -22,37 +23,42 @@ QUEUED = 1.0
 one ends so much later than it should, fewer were open than were asked for."""
 
 
-def side_by_side(
-    contestants: Sequence[Contestant],
-    rounds: int,
-    streams: int,
-    deltas: int,
-    short: int,
-    ramp: float,
-) -> list[Part]:
+@dataclass(frozen=True)
+class Load:
+    """So many streams of so many deltas, all of which begin within `ramp` seconds; and the same of
+    `short` answers, of which the calls' own cost is a greater part.
+    """
+
+    streams: int
+    deltas: int
+    short: int
+    ramp: float
+
+
+def side_by_side(contestants: Sequence[Contestant], rounds: int, load: Load) -> list[Part]:
     """Everybody relays the same, in turns; the product is compared with nginx and the naive one.
 
-    Those three relay `short` answers as well, of which the calls' own cost is a greater part.
+    Those three relay the short answers as well.
     """
     names = [each.name for each in contestants]
     compared = [each for each in contestants if each.name in ("nginx", "naive", "product")]
-    title = f"CPU per delta, {streams} streams of {deltas} deltas, 50 a second each"
-    played = _both(title, contestants, compared, rounds, streams, deltas, short, ramp)
+    title = f"CPU per delta, {load.streams} streams of {load.deltas} deltas, 50 a second each"
+    played = _both(title, contestants, compared, rounds, load)
     reached = {
         PER_DELTA_NGINX: played.ratios("product", "nginx", per_delta),
         PER_DELTA_NAIVE: played.ratios("product", "naive", per_delta),
         ADDED_DELAY: added_delay(played),
     }
     delays = [Row(name, played.values(name, lambda each: each.delay)) for name in names]
-    joined = ", ".join(
+    joined = [
         f"{name} {median(played.values(name, lambda each: each.events / each.deltas)):.3f}"
         for name in names
         if played.kept
-    )
-    note = f"Events for each delta: {joined}."
+    ]
+    note = f"Events for each delta: {', '.join(joined)}." if joined else ""
     return [
         Part(title, "us", 0, _rows(names, played), played.dropped, reached, note),
-        _shorter(f"The same with answers of {short} deltas", compared, played),
+        _shorter(f"The same with answers of {load.short} deltas", compared, played),
         Part("Delay of the middle delta, the longer ones", "ms", 2, delays, played.dropped),
     ]
 
@@ -63,22 +69,17 @@ def added_delay(played: Rounds) -> list[float]:
     return [product - nginx for product, nginx in pairs]
 
 
-def beside_litellm(
-    contestants: Sequence[Contestant],
-    rounds: int,
-    streams: int,
-    deltas: int,
-    short: int,
-    ramp: float,
-) -> list[Part]:
+def beside_litellm(contestants: Sequence[Contestant], rounds: int, load: Load) -> list[Part]:
     """As few streams as LiteLLM bears on one core. It routes and logs, and takes no money."""
     names = [each.name for each in contestants]
-    title = f"CPU per delta beside LiteLLM, {streams} streams of {deltas} deltas"
-    played = _both(title, contestants, contestants, rounds, streams, deltas, short, ramp)
+    title = f"CPU per delta beside LiteLLM, {load.streams} streams of {load.deltas} deltas"
+    played = _both(title, contestants, contestants, rounds, load)
     reached = {PER_DELTA_LITELLM: played.ratios("product", "litellm", per_delta)}
     return [
         Part(title, "us", 0, _rows(names, played), played.dropped, reached),
-        _shorter(f"The same beside LiteLLM with answers of {short} deltas", contestants, played),
+        _shorter(
+            f"The same beside LiteLLM with answers of {load.short} deltas", contestants, played
+        ),
     ]
 
 
@@ -132,17 +133,14 @@ def _both(
     contestants: Sequence[Contestant],
     brief: Sequence[Contestant],
     rounds: int,
-    streams: int,
-    deltas: int,
-    short: int,
-    ramp: float,
+    load: Load,
 ) -> Rounds:
-    """Rounds of everybody with the longer answers, and of some with shorter ones."""
-    orders, shorter = orders_of(streams, deltas), orders_of(streams, short)
+    """Rounds of everybody with the longer answers, and of some with the short ones."""
+    orders, shorter = orders_of(load.streams, load.deltas), orders_of(load.streams, load.short)
 
     def play() -> Round:
-        whole = {each.name: tell(each.name, each, orders, ramp) for each in contestants}
-        after = {_brief(each): tell(_brief(each), each, shorter, ramp) for each in brief}
+        whole = {each.name: tell(each.name, each, orders, load.ramp) for each in contestants}
+        after = {_brief(each): tell(_brief(each), each, shorter, load.ramp) for each in brief}
         return Round(whole | after)
 
     return play_rounds(title, rounds, play)

@@ -16,7 +16,7 @@ from benchmarks.order import Order
 from benchmarks.paid_call import since
 from benchmarks.plot import picture
 from benchmarks.processes import ProcessFailed, Usage
-from benchmarks.relaying import beside_litellm, borne
+from benchmarks.relaying import Load, beside_litellm, borne
 from benchmarks.results import (
     GOALS,
     LEAST_ROUNDS,
@@ -72,7 +72,7 @@ def test_what_goes_by_the_name_of_litellm_is_compared_with_the_product(here: Sta
     shop = here.shop()
     with here.relay("naive") as relay, here.product(shop) as service:
         pair = [here.asking("litellm", relay), here.selling("product", service, shop)]
-        longer, shorter = beside_litellm(pair, 1, 5, 10, 5, 0.2)
+        longer, shorter = beside_litellm(pair, 1, Load(5, 10, 5, 0.2))
 
     assert list(longer.reached) == [PER_DELTA_LITELLM]
     assert [row.label for row in longer.rows + shorter.rows] == [

@@ -86,6 +86,8 @@ class Ledger(Protocol):
     ) -> None:
         """Write `after` where (id, attempt, state) still equal `before`'s, or raise Superseded.
 
+        `before` is the row as it stands; when it was verified and opened may have been noted since.
+
         Raises TransferUsed when another row has the same network, transaction and log index.
 
         The sealed payment is kept until the row leaves `settling` or `settled`; the sealed answer

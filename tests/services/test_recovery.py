@@ -180,11 +180,11 @@ def test_what_nobody_can_be_working_on_is_ended_although_its_worker_beats(
     row = walked(bench.store, *states)
     bench.ledger.beat("w1")
     now = bench.store.now()
-    bench.ledger.swap(row, replace(row, created_at=now - seconds - OVERDUE_SECONDS + 20))
+    young = replace(row, created_at=now - seconds - OVERDUE_SECONDS + 20)
+    bench.ledger.swap(row, young)
     assert bench.round() == 0
 
-    row = replace(row, created_at=now - seconds - OVERDUE_SECONDS - 1)
-    bench.ledger.swap(row, row)
+    bench.ledger.swap(young, replace(row, created_at=now - seconds - OVERDUE_SECONDS - 1))
 
     assert bench.round() == 1
     assert (bench.row.state, bench.row.code) == (ending, INTERRUPTED)
