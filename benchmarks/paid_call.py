@@ -41,6 +41,7 @@ def paid_call(product: Contestant, rounds: int, calls: int) -> Part:
     note = (
         "The development ledger settles inside the process: the facilitator's lines are CPU here. "
         "What the SDK takes to ask Claude is in the wait for Claude, and so is in none of these. "
+        "The store's line has the ending and the worker's beats in it, our own time has not. "
         "Over a Supabase project a paid call makes 5 requests of the database: "
         "tests/supabase/test_requests.py names each."
     )

@@ -380,7 +380,7 @@ def test_a_file_of_a_later_version_is_left_alone_and_says_so(data, worker):
 
 
 def test_the_columns_of_indexes_are_known_by_name(worker):
-    """Those that may be noted between two steps are always written, indexed or not."""
+    """What is noted between two steps is always written, indexed or not."""
     columns = set()
     with worker.database.connection() as connection:
         names = {row["name"] for row in connection.execute("PRAGMA table_info(x402_executions)")}
@@ -391,7 +391,7 @@ def test_the_columns_of_indexes_are_known_by_name(worker):
             keys = connection.execute(f"PRAGMA index_info({index['name']})").fetchall()
             columns |= {key["name"] for key in keys} | (asked & names)
 
-    assert columns == INDEXED | {"opened_at", "ended_at"}
+    assert columns == INDEXED | {"opened_at"}
 
 
 def test_what_is_done_every_few_minutes_does_not_read_the_whole_ledger(worker):

@@ -209,6 +209,25 @@ def test_an_answer_is_forgotten_after_its_day_and_the_sale_is_not(store):
     assert earlier(store) == done
 
 
+def test_an_answer_from_when_the_clock_was_ahead_keeps_no_other(store):
+    early = walked(store, State.SETTLING, State.SETTLED)
+    ahead = early.become(State.COMPLETED, ended_at=5000.0 + 365 * DAY)
+    store.ledger.swap(early, ahead, sealed_answer="sealed")
+    row = store.ledger.claim(bought(id="e2", claim_key="other"))
+    for state, facts in (
+        (State.SETTLING, {}),
+        (State.SETTLED, {"transaction": "0x2"}),
+        (State.COMPLETED, {"ended_at": 5000.0}),
+    ):
+        before, row = row, row.become(state, **facts)
+        answer = "sealed" if state is State.COMPLETED else None
+        store.ledger.swap(before, row, sealed_answer=answer)
+
+    store.ledger.purge(5000.0 + DAY + 1)
+
+    assert (store.ledger.sealed_answer(ahead), store.ledger.sealed_answer(row)) == ("sealed", None)
+
+
 @pytest.mark.parametrize(
     ("facts", "is_kept"),
     [({}, False), ({"ended_at": 1200.0}, True), ({"opened_at": 5.0}, True)],

@@ -160,6 +160,10 @@ def bought(server: Server) -> Iterator[tuple[dict[str, str], httpx.Response]]:
     yield payment, reply
 
 
+LATER = {409: "IN_PROGRESS", 503: "SETTLEMENT_UNKNOWN"}
+"""What a payment that is at work hears when it is shown again; the second while it is settled."""
+
+
 def test_the_same_payment_ten_times_at_once_runs_once(server: Server) -> None:
     server.claude.script({"text": WORDS, "deltaMs": 30})
     before = server.balance()
@@ -167,10 +171,10 @@ def test_the_same_payment_ten_times_at_once_runs_once(server: Server) -> None:
     replies = at_once(server, server.payment(), [RAIN] * 10)
 
     counted = Counter(reply.status_code for reply in replies)
-    assert counted.keys() <= {200, 409} and counted[200] >= 1, counted
+    assert counted.keys() <= {200, *LATER} and counted[200] >= 1, counted
     for reply in replies:
-        if reply.status_code == 409:
-            assert reply.json()["code"] == "IN_PROGRESS"
+        if reply.status_code in LATER:
+            assert reply.json()["code"] == LATER[reply.status_code]
             assert int(reply.headers["Retry-After"]) > 0
     answers = {reply.content for reply in replies if reply.status_code == 200}
     assert {text_of(events(body)) for body in answers} == {WORDS}
@@ -186,7 +190,8 @@ def test_ten_bodies_under_one_payment_at_once_buy_one_of_them(server: Server) ->
 
     replies = at_once(server, server.payment(), bodies)
 
-    assert Counter(reply.status_code for reply in replies) == {200: 1, 409: 9}
+    counted = Counter(reply.status_code for reply in replies)
+    assert counted.keys() <= {200, *LATER} and counted[200] == 1, counted
     assert len(server.claude.calls) == 1
     assert exactly_one_price_moved(server, before)
 

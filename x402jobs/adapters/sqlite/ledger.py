@@ -39,11 +39,12 @@ INDEXED = frozenset(
         "transaction",
         "log_index",
         "created_at",
+        "ended_at",
     }
 )
 """Columns of indexes. SQLite rewrites each index whose columns an UPDATE names, also where nothing
-in them changes: naming all cost a paid call a quarter of its pages. `opened_at` and `ended_at` are
-not among them, since what was noted between two steps is in both: it is always written."""
+in them changes: naming all cost a paid call a quarter of its pages. `opened_at` is not among them,
+since it is noted between two steps and so is in both: it is always written."""
 
 _INSERT = f"INSERT INTO x402_executions ({_NAMES}) VALUES ({_MARKS})"
 _CLAIM = f"""{_INSERT}
@@ -78,12 +79,16 @@ _TAKE_OVER = f"""UPDATE x402_executions SET worker = :worker, attempt = attempt 
     )
     RETURNING {_NAMES}, sealed_payment"""
 _PURGE = (
-    # Answers are written as they end: up to the first that is to be kept, all have expired.
+    # Answers are written as they end: only up to the first that is to be kept there are any that
+    # have expired. One that was written while the clock was ahead does not stand for the others.
     """DELETE FROM x402_answers WHERE rowid < coalesce((
         SELECT a.rowid FROM x402_answers a JOIN x402_executions e ON e.id = a.execution_id
-        WHERE (e.state = 'completed' AND e.ended_at < :yesterday) IS NOT TRUE
+        WHERE e.ended_at BETWEEN :yesterday AND :yesterday + 86400
         ORDER BY a.rowid LIMIT 1
-    ), 9223372036854775807)""",
+    ), 9223372036854775807) AND EXISTS (
+        SELECT 1 FROM x402_executions e
+        WHERE e.id = execution_id AND e.state = 'completed' AND e.ended_at < :yesterday
+    )""",
     """DELETE FROM x402_executions
     WHERE kind = 'paid' AND state = 'released' AND opened_at IS NULL
         AND ended_at < :yesterday""",
