@@ -21,7 +21,7 @@ from x402jobs.domain.networks import DEVELOPMENT
 from x402jobs.logs import configure_logs
 from x402jobs.ports import Settled, Unknown, Verified
 
-SHORT = 0.3
+SHORT = 0.8
 """A time limit, in seconds, for whoever does not keep it."""
 
 WORDS = "planted words of the facilitator's"

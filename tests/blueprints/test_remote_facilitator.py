@@ -20,7 +20,7 @@ from x402jobs.domain.networks import DEVELOPMENT
 from x402jobs.domain.payment import Authorization
 from x402jobs.settings import Settings
 
-SHORT = 0.5
+SHORT = 2.0
 SOMEBODY = "0x" + "0b" * 20
 BY_URL = pytest.mark.parametrize("peer", ["by URL"], indirect=True)
 
