@@ -47,7 +47,7 @@ worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
 forwarded_allow_ips = ""
 forwarder_headers = ""
 header_map = "refuse"
-secure_scheme_headers = {}  # type: ignore[var-annotated]
+secure_scheme_headers = {}  # type: ignore[var-annotated]  # of what, an empty one need not say
 proxy_protocol = False
 
 limit_request_line = 4094

@@ -243,8 +243,8 @@ def measured() -> str:
         code = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         code = "unknown"
-    stands_on = ", ".join(f"{each} {version(each)}" for each in ("gunicorn", "gevent", "anthropic"))
-    return f"Commit {code}, {stands_on}, SQLite {sqlite3.sqlite_version}"
+    packages = ", ".join(f"{each} {version(each)}" for each in ("gunicorn", "gevent", "anthropic"))
+    return f"Commit {code}, {packages}, SQLite {sqlite3.sqlite_version}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -271,7 +271,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     size = replace(size, rounds=asked.rounds or size.rounds)
     for signum in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.default_int_handler)  # so that every process is ended
-    began, head = datetime.now(UTC), f"{machine()}, load average {os.getloadavg()[0]:.2f}"
+    began, stands_on = datetime.now(UTC), measured()  # now: the checkout may be another at the end
+    head = f"{machine()}, load average {os.getloadavg()[0]:.2f}"
     print(head, flush=True)
     parts: list[Part] = []
     failure = None
@@ -285,7 +286,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = "python -m benchmarks " + " ".join(arguments or sys.argv[1:])
     report = (
         f"## {began:%Y-%m-%d %H:%M}\n\n{head} before the start, {os.getloadavg()[0]:.2f} at the "
-        f"end. {measured()}. `{command.strip()}`\n\n{markdown(parts)}"
+        f"end. {stands_on}. `{command.strip()}`\n\n{markdown(parts)}"
     )
     print(f"\n{report}")
     if failure is not None:

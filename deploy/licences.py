@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from license_expression import (  # type: ignore[import-untyped]
+from license_expression import (  # type: ignore[import-untyped]  # it has no types
     AND,
     OR,
     ExpressionError,

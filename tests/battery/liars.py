@@ -191,6 +191,7 @@ def drained(site: Site, seed: int, times: int) -> Report:
                 if shop.moved(said.payment):
                     report.violations.append("drained: the payment moved all the same")
                 (call,) = shop.claude.calls_of[said.payment.topic]
+                # Bound here, or it would be the next one's; mypy infers no default's type (misc).
                 if not eventually(lambda call=call: call["hungUp"], 3):  # type: ignore[misc]
                     report.violations.append("drained: Claude was listened to all the same")
         rows = shop.rows()

@@ -77,7 +77,10 @@ def reached(step: str) -> None:
 
 
 class MortalLedger:
-    """A ledger of the product's, which may be the last thing its process has spoken to."""
+    """A ledger of the product's, which may be the last thing its process has spoken to.
+
+    Mixed in before either store's, which is what `super` is: mypy sees none (misc).
+    """
 
     def claim(self, execution: Execution) -> Execution | None:
         reached("claiming")
@@ -166,7 +169,7 @@ class MortalSpeech:
 
 
 class MortalClaude(Claude):
-    """The product's Claude, whose speeches are mortal."""
+    """The product's Claude, whose speeches are mortal: a port's, and no ClaudeSpeech (override)."""
 
     def speech(self, prompt: Prompt, key: Secret) -> Speech:  # type: ignore[override]
         return MortalSpeech(super().speech(prompt, key))
